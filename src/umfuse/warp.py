@@ -1,0 +1,250 @@
+"""The one displacement convention of umfuse, and every operation on fields and coordinates.
+
+A *displacement* is a float32 tensor ``(B, 2, H, W)``: channel 0 is x (to the right), channel 1 is y
+(down), in pixels of the grid that it lives on. It is a backward map on the visible grid::
+
+    registered[y, x] = moving[y + d_y[y, x], x + d_x[y, x]]
+
+*Coordinates* are ``(B, 2, H, W)`` too, but absolute: the (x, y) pixel of the sampled image, which
+may have any size. A *transform* is a 3x3 matrix that sends a visible pixel (x, y, 1) to an infrared
+pixel. Pixel centres lie at integers, so plain resizing by ``s`` sends ``i`` to
+``(i + 0.5) * s - 0.5``. Outside an image its border is replicated, and a mask says so.
+
+Fields and coordinates are float32 under every autocast: a coordinate in bfloat16 is off by up to a
+pixel at 1024. Nothing here has parameters, everything is differentiable and free of fixed sizes.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def identity_grid(
+    height: int,
+    width: int,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Returns the coordinates of every pixel of a grid.
+
+    Args:
+        height: Rows of the grid.
+        width: Columns of the grid.
+        device: Where the grid is made.
+        dtype: A floating type that holds the coordinates exactly: float32 or float64.
+
+    Returns:
+        ``(1, 2, height, width)``: x in channel 0, y in channel 1.
+    """
+    # torch.arange keeps height and width symbolic in torch.export; torch.linspace does not.
+    x = torch.arange(width, device=device, dtype=dtype)
+    y = torch.arange(height, device=device, dtype=dtype)
+    return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[None]
+
+
+def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Samples an image bilinearly at absolute pixel coordinates.
+
+    Args:
+        image: ``(B, C, h, w)``, of any size.
+        coordinates: ``(B, 2, H, W)`` pixels of ``image``; a batch of one serves all images.
+
+    Returns:
+        The values ``(B, C, H, W)``, with replicated borders, in float32 (float64 if both inputs
+        are), and the mask ``(B, 1, H, W)``, true where the coordinate lies on a pixel of ``image``.
+    """
+    dtype = torch.promote_types(image.dtype, coordinates.dtype)
+    dtype = dtype if dtype == torch.float64 else torch.float32
+    batch = max(image.shape[0], coordinates.shape[0])
+    height, width = image.shape[-2:]
+    x, y = coordinates.to(dtype).unbind(1)
+    grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
+    values = F.grid_sample(
+        image.to(dtype).expand(batch, -1, -1, -1),
+        grid.expand(batch, -1, -1, -1),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    valid = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
+    return values, valid[:, None].expand(batch, -1, -1, -1)
+
+
+def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
+    """Resamples an image through a displacement of its own size.
+
+    Args:
+        image: ``(B, C, H, W)``.
+        displacement: ``(B, 2, H, W)`` pixels.
+
+    Returns:
+        The values and the validity mask of `sample`.
+    """
+    return sample(image, to_coordinates(displacement))
+
+
+def to_coordinates(displacement: Tensor) -> Tensor:
+    """Returns the absolute coordinates ``(B, 2, H, W)`` that a displacement points to."""
+    height, width = displacement.shape[-2:]
+    dtype = torch.float64 if displacement.dtype == torch.float64 else torch.float32
+    grid = identity_grid(height, width, device=displacement.device, dtype=dtype)
+    return grid + displacement.to(dtype)
+
+
+def compose(first: Tensor, second: Tensor) -> Tensor:
+    """Returns the one displacement that equals two warps in turn.
+
+    ``warp(warp(image, first), second)`` is ``warp(image, compose(first, second))``, but for the
+    second interpolation that the latter saves.
+
+    Args:
+        first: ``(B, 2, H, W)``, applied to the image first.
+        second: ``(B, 2, H, W)``, applied to the result.
+    """
+    return second + warp(first, second)[0]
+
+
+def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
+    """Returns the inverse of a displacement by fixed-point iteration, and its error.
+
+    ``inverse(q) = -displacement(q + inverse(q))`` contracts while the field stretches by less than
+    its own length, which holds for every field that does not fold.
+
+    Args:
+        displacement: ``(B, 2, H, W)`` pixels.
+        iterations: Steps; the error shrinks by the field's steepest gradient in each.
+
+    Returns:
+        The inverse ``(B, 2, H, W)`` and, per pixel, how far inverse and displacement in turn miss
+        the starting point: ``(B, 1, H, W)`` pixels. Where the field leaves the grid its border
+        value goes on.
+    """
+    inverse = torch.zeros_like(displacement)
+    for _ in range(iterations):
+        inverse = -warp(displacement, inverse)[0]
+    error: Tensor = compose(displacement, inverse).square().sum(1, keepdim=True).sqrt()
+    return inverse, error
+
+
+def resize(displacement: Tensor, size: tuple[int, int]) -> Tensor:
+    """Brings a displacement to a grid of another size and scales its values with it.
+
+    Args:
+        displacement: ``(B, 2, h, w)`` pixels of that grid.
+        size: Height and width of the new grid.
+
+    Returns:
+        ``(B, 2, *size)`` pixels of the new grid.
+    """
+    height, width = displacement.shape[-2:]
+    resized = F.interpolate(displacement.float(), size, mode="bilinear", align_corners=False)
+    x, y = resized.unbind(1)
+    return torch.stack((x * (size[1] / width), y * (size[0] / height)), 1)
+
+
+def resize_transform(source: tuple[int, int], target: tuple[int, int]) -> Tensor:
+    """Returns the transform of plain resizing.
+
+    Args:
+        source: Height and width of the grid that pixels come from.
+        target: Height and width of the grid that they are sent to.
+
+    Returns:
+        ``(3, 3)`` float64: a source pixel to the target pixel at the same relative place.
+    """
+    sy, sx = target[0] / source[0], target[1] / source[1]
+    return torch.tensor(
+        [[sx, 0.0, (sx - 1) / 2], [0.0, sy, (sy - 1) / 2], [0.0, 0.0, 1.0]], dtype=torch.float64
+    )
+
+
+def project(transform: Tensor, coordinates: Tensor) -> Tensor:
+    """Sends coordinates through a projective transform.
+
+    Args:
+        transform: ``(3, 3)`` or ``(B, 3, 3)``.
+        coordinates: ``(B, 2, H, W)`` pixels.
+
+    Returns:
+        ``(B, 2, H, W)`` pixels, in the type of ``coordinates``. Points at or behind the horizon
+        of the transform (third component not positive) land far outside every image.
+    """
+    matrix = transform if transform.dim() == 3 else transform[None]
+    # Plain products: a matrix product would be cast to bfloat16 under autocast.
+    rows = matrix.to(coordinates.device)[:, :, :, None, None].unbind(1)
+    x, y = coordinates.to(torch.promote_types(coordinates.dtype, transform.dtype)).unbind(1)
+    u, v, w = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in rows)
+    front = w > 1e-9
+    w = torch.where(front, w, torch.ones_like(w))
+    far = torch.full_like(w, -1e6)
+    projected = torch.stack((torch.where(front, u / w, far), torch.where(front, v / w, far)), 1)
+    return projected.to(coordinates.dtype)
+
+
+def from_transform(transform: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns the coordinates ``(B, 2, *size)`` float32 that a transform gives a whole grid.
+
+    Args:
+        transform: ``(3, 3)`` or ``(B, 3, 3)``, grid pixel to image pixel.
+        size: Height and width of the grid.
+    """
+    grid = identity_grid(*size, device=transform.device, dtype=torch.float64)
+    return project(transform.double(), grid).float()
+
+
+def to_transform(coordinates: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Returns the transform that fits coordinates best, in weighted least squares.
+
+    The direct linear transform on coordinates shifted and scaled to about [-1, 1] (Hartley, 1997,
+    doi:10.1109/34.601246).
+
+    Args:
+        coordinates: ``(B, 2, H, W)`` pixels, as `from_transform` gives.
+        weight: ``(B, 1, H, W)``, not negative; None weighs all pixels alike.
+
+    Returns:
+        ``(B, 3, 3)`` float64, lower right element 1.
+
+    Raises:
+        ValueError: If fewer than four pixels have weight, which no homography can be fitted to.
+    """
+    batch, _, height, width = coordinates.shape
+    if weight is None:
+        weight = torch.ones(batch, 1, height, width, device=coordinates.device)
+    if bool(((weight > 0).flatten(1).sum(1) < 4).any()):
+        raise ValueError("to_transform needs at least 4 pixels with a positive weight")
+    w = weight.double().flatten(1)  # (B, N)
+    w = w / w.sum(1, keepdim=True)
+    grid = identity_grid(height, width, device=coordinates.device, dtype=torch.float64)
+    points, from_points = _normalise(grid.flatten(2).expand(batch, -1, -1), w)
+    images, from_images = _normalise(coordinates.double().flatten(2), w)
+    (x, y), (u, v) = points.unbind(1), images.unbind(1)
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    rows = torch.cat(
+        (
+            torch.stack((x, y, one, zero, zero, zero, -u * x, -u * y, -u), -1),
+            torch.stack((zero, zero, zero, x, y, one, -v * x, -v * y, -v), -1),
+        ),
+        1,
+    )
+    normal = rows.mT @ (rows * torch.cat((w, w), 1)[..., None])  # (B, 9, 9)
+    vectors: Tensor = torch.linalg.eigh(normal)[1]
+    fitted: Tensor = vectors[:, :, 0].view(batch, 3, 3)  # of the smallest eigenvalue
+    transform: Tensor = from_images.inverse() @ fitted @ from_points
+    return transform / transform[:, 2:, 2:]
+
+
+def _normalise(points: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns points (B, 2, N) of mean 0 and rms radius sqrt(2), and the transform to them."""
+    mean = (points * weight[:, None]).sum(2, keepdim=True)
+    centred = points - mean
+    rms = (centred.square().sum(1) * weight).sum(1).clamp_min(1e-12).sqrt()
+    scale = 2**0.5 / rms
+    transform = torch.zeros(len(points), 3, 3, dtype=points.dtype, device=points.device)
+    transform[:, 0, 0] = transform[:, 1, 1] = scale
+    transform[:, :2, 2] = -scale[:, None] * mean[:, :, 0]
+    transform[:, 2, 2] = 1
+    return centred * scale[:, None, None], transform
