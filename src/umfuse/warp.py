@@ -16,6 +16,8 @@ pixel at 1024. Nothing here has parameters, everything is differentiable and fre
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -125,7 +127,7 @@ def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
     inverse = torch.zeros_like(displacement)
     for _ in range(iterations):
         inverse = -warp(displacement, inverse)[0]
-    error: Tensor = compose(displacement, inverse).square().sum(1, keepdim=True).sqrt()
+    error = compose(displacement, inverse).square().sum(1, keepdim=True).sqrt()
     return inverse, error
 
 
@@ -231,9 +233,9 @@ def to_transform(coordinates: Tensor, weight: Tensor | None = None) -> Tensor:
         1,
     )
     normal = rows.mT @ (rows * torch.cat((w, w), 1)[..., None])  # (B, 9, 9)
-    vectors: Tensor = torch.linalg.eigh(normal)[1]
-    fitted: Tensor = vectors[:, :, 0].view(batch, 3, 3)  # of the smallest eigenvalue
-    transform: Tensor = from_images.inverse() @ fitted @ from_points
+    vectors = cast("Tensor", torch.linalg.eigh(normal)[1])
+    fitted = vectors[:, :, 0].view(batch, 3, 3)  # of the smallest eigenvalue
+    transform = from_images.inverse() @ fitted @ from_points
     return transform / transform[:, 2:, 2:]
 
 
