@@ -1,0 +1,7 @@
+"""The three networks of the paper: pure tensor to tensor, sizes only in their configs."""
+
+from __future__ import annotations
+
+from umfuse.networks.difn import Difn, DifnConfig
+
+__all__ = ["Difn", "DifnConfig"]

@@ -1,0 +1,174 @@
+"""DIFN, the dual-path interaction fusion network (Sec. 2.4 of doi:10.24963/ijcai.2022/487)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+Interaction = Literal["gated", "equation"]
+Output = Literal["tanh", "blend"]
+
+
+@dataclass(frozen=True)
+class DifnConfig:
+    """Sizes of a `Difn`; the defaults are the paper's.
+
+    Attributes:
+        features: Channels of every feature map.
+        dense_layers: 3x3 layers of each residual dense block.
+        growth: Channels that each of these layers adds; None means ``features``.
+        interaction: ``"gated"`` is the interaction module of the authors' code (629,253 parameters
+            with the defaults), ``"equation"`` is Eq. 5-7 of the paper (485,889).
+        output: ``"tanh"`` is the authors' last activation. ``"blend"`` predicts how much of each
+            input to take and a correction within the room that is left, and so stays in [0, 1].
+    """
+
+    features: int = 64
+    dense_layers: int = 3
+    growth: int | None = None
+    interaction: Interaction = "gated"
+    output: Output = "tanh"
+
+    def __post_init__(self) -> None:
+        growth = self.features if self.growth is None else self.growth
+        if min(self.features, self.dense_layers, growth) < 1:
+            raise ValueError(
+                "features, dense_layers and growth must be at least 1, "
+                f"got {self.features}, {self.dense_layers} and {self.growth}"
+            )
+        for name, value, choices in (
+            ("interaction", self.interaction, get_args(Interaction)),
+            ("output", self.output, get_args(Output)),
+        ):
+            if value not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+class Difn(nn.Module):
+    """Fuses a registered infrared image with the luma of a visible one.
+
+    Two paths of one convolution and a residual dense block each, an interaction between them, and
+    one or two convolutions to the image. There is no normalisation, so a tile with a margin of
+    `radius` pixels gives exactly what the whole image gives.
+
+    Args:
+        config: Sizes; None means the paper's.
+    """
+
+    def __init__(self, config: DifnConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or DifnConfig()
+        self.infrared = _Path(config)
+        self.visible = _Path(config)
+        width, channels = config.features, 2 if config.output == "blend" else 1
+        self.interaction: _GatedInteraction | _EquationInteraction
+        self.tail: nn.Module
+        if config.interaction == "gated":
+            self.interaction = _GatedInteraction(width)
+            self.tail = nn.Sequential(
+                nn.Conv2d(2 * width, width, 3, padding=1), nn.Conv2d(width, channels, 3, padding=1)
+            )
+            last = self.tail[1]
+        else:
+            self.interaction = _EquationInteraction(width)
+            self.tail = last = nn.Conv2d(2 * width, channels, 3, padding=1)
+        if config.output == "blend":  # training starts from the plain average
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+
+    @property
+    def radius(self) -> int:
+        """How many pixels away an input pixel can change the output: 8 in the paper's network."""
+        around = 4 if self.config.interaction == "gated" else 1
+        return 1 + self.config.dense_layers + around
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        """Returns the fused luma.
+
+        Args:
+            infrared: ``(B, 1, H, W)`` in [0, 1], on the grid of ``visible``.
+            visible: ``(B, 1, H, W)`` in [0, 1].
+
+        Returns:
+            ``(B, 1, H, W)``. In [0, 1] with ``output="blend"``; in [-1, 1] with ``"tanh"``, which
+            is not clamped here so that training keeps its gradients: clamp it before use.
+
+        Raises:
+            ValueError: If an image has not one channel or the two differ in shape.
+        """
+        if infrared.dim() != 4 or infrared.shape[1] != 1 or infrared.shape != visible.shape:
+            raise ValueError(
+                "Difn expects two images (B, 1, H, W) of the same shape, got "
+                f"{tuple(infrared.shape)} and {tuple(visible.shape)}; "
+                "register the infrared image on the visible grid and pass luma"
+            )
+        features = self.interaction(self.infrared(infrared), self.visible(visible))
+        raw: Tensor = self.tail(features)
+        if self.config.output == "tanh":
+            return raw.tanh()
+        exact = torch.promote_types(visible.dtype, torch.float32)
+        raw = raw.to(exact)
+        choice, correction = raw[:, :1].sigmoid(), raw[:, 1:].tanh()
+        mean = torch.lerp(visible.to(exact), infrared.to(exact), choice)
+        # Up to 1 on one side, down to 0 on the other: no value can leave the range of an image.
+        return mean + torch.where(correction > 0, correction * (1 - mean), correction * mean)
+
+
+class _Path(nn.Module):
+    """One convolution and a residual dense block: (B, 1, H, W) -> (B, features, H, W)."""
+
+    def __init__(self, config: DifnConfig) -> None:
+        super().__init__()
+        width = config.features
+        growth = width if config.growth is None else config.growth
+        self.head = nn.Conv2d(1, width, 3, padding=1)
+        self.dense = nn.ModuleList(
+            nn.Conv2d(width + i * growth, growth, 3, padding=1, bias=False)
+            for i in range(config.dense_layers)
+        )
+        self.merge = nn.Conv2d(width + config.dense_layers * growth, width, 1, bias=False)
+
+    def forward(self, image: Tensor) -> Tensor:
+        first = features = nn.functional.leaky_relu(self.head(image), 0.2)
+        for layer in self.dense:
+            features = torch.cat((features, layer(features).relu()), 1)
+        return first + self.merge(features)
+
+
+class _EquationInteraction(nn.Module):
+    """Eq. 5 and 6: one attention map from both paths, added to each."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(width, width, 1)
+        self.key = nn.Conv2d(width, width, 1)
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        attention = 1 + (self.query(infrared) * self.key(visible)).sigmoid()
+        return torch.cat((infrared * attention, visible * attention), 1)
+
+
+class _GatedInteraction(nn.Module):
+    """The authors' code: the attention over 3x3, then two linear gates a path.
+
+    The gates weigh the features as they are and the features after attention, per pixel.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query = nn.Conv2d(width, width, 3, padding=1)
+        self.key = nn.Conv2d(width, width, 3, padding=1)
+        self.infrared_gates = nn.Conv2d(2 * width, 2, 3, padding=1)
+        self.visible_gates = nn.Conv2d(2 * width, 2, 3, padding=1)
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        attention = (self.query(infrared) * self.key(visible)).sigmoid()
+        paths: list[Tensor] = []
+        for features, gates in ((infrared, self.infrared_gates), (visible, self.visible_gates)):
+            attended = features * attention
+            gate: Tensor = gates(torch.cat((features, attended), 1))
+            paths.append(features * gate[:, :1] + attended * gate[:, 1:])
+        return torch.cat(paths, 1)
