@@ -1,0 +1,712 @@
+"""The door: any image becomes a float tensor, and goes back as the kind that came in.
+
+`read` accepts everything that people hold pictures in and returns a `Picture`: the values in their
+own units (8-bit, 16-bit thermal counts, degrees) for whoever resamples, and luma, chroma and RGB in
+[0, 1] for whoever looks. `Picture.give_back` and `Picture.fused` turn tensors into the kind and
+dtype that came in. `save` writes any of these kinds to a file, completely or not at all.
+
+Layouts: arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensors are (H, W), (C, H, W) or
+(B, C, H, W) with 1, 3 or 4 channels. The fourth channel (alpha) is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import struct
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
+from torch import Tensor
+
+__all__ = ["ImageLike", "Picture", "Range", "read", "save"]
+
+logger = logging.getLogger(__name__)
+
+Array: TypeAlias = NDArray[Any]
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array | Tensor
+Range: TypeAlias = Literal["dtype", "minmax", "percentile"] | tuple[float, float]
+
+MINIMUM_SIDE = 8
+PERCENTILES = (0.5, 99.5)  # enough to shed dead pixels and glints, too little to clip a person
+FLOAT_SLACK = 1e-3  # overshoot that a float image in [0, 1] may have from an earlier resampling
+
+_CheckedRange: TypeAlias = Range | None
+
+# Everything that Pillow's decoders are known to raise on a broken file.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a picture came in, which is how it is given back.
+
+    Attributes:
+        kind: The container. Files are given back as PIL images.
+        dtype: The NumPy dtype (byte order included) or the torch dtype of the pixels.
+        layout: The order of the axes.
+        device: Where the tensor was; the CPU for every other kind.
+    """
+
+    kind: Literal["pil", "array", "tensor"]
+    dtype: np.dtype[Any] | torch.dtype
+    layout: Literal["HW", "HWC", "CHW", "BCHW"]
+    device: torch.device
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture inside the library, with all that is needed to give it back as it came.
+
+    Attributes:
+        values: Pixels in the units of the input, float32 (B, C, H, W), C = 1 or 3. Integers above
+            2**24 and float64 are rounded to float32 precision.
+        low: Value that becomes 0, float32 (B, 1, 1, 1), in the units of the input.
+        span: Distance from `low` to the value that becomes 1, float32 (B, 1, 1, 1), always
+            positive.
+        form: Kind, dtype, layout and device of the input.
+    """
+
+    values: Tensor
+    low: Tensor
+    span: Tensor
+    form: Form
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, 1 or 3."""
+        return int(self.values.shape[1])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.values.shape[2]), int(self.values.shape[3])
+
+    @cached_property
+    def _unit(self) -> Tensor:
+        return ((self.values - self.low) / self.span).clamp(0, 1)
+
+    @cached_property
+    def luma(self) -> Tensor:
+        """Brightness in [0, 1] within the range, float32 (B, 1, H, W); BT.601 for colour."""
+        return _luma(self._unit) if self.channels == 3 else self._unit
+
+    @cached_property
+    def chroma(self) -> Tensor | None:
+        """BT.601 (Cb, Cr) in [-0.5, 0.5], float32 (B, 2, H, W); None for a grey picture."""
+        if self.channels == 1:
+            return None
+        red, blue = self._unit[:, 0:1], self._unit[:, 2:3]
+        return torch.cat([(blue - self.luma) / 1.772, (red - self.luma) / 1.402], dim=1)
+
+    @cached_property
+    def rgb(self) -> Tensor:
+        """Colour in [0, 1] within the range, float32 (B, 3, H, W); grey is replicated."""
+        return self._unit.expand(-1, 3, -1, -1)
+
+    def give_back(self, values: Tensor) -> Image.Image | Array | Tensor:
+        """Pixels in the units of the input -> the kind, dtype, layout and device that came in.
+
+        Integer types are rounded and clipped, they never wrap around. The size may differ from this
+        picture's: a resampled infrared image lives on the visible grid.
+
+        Args:
+            values: Pixels, (B, C, H, W) with the channels of this picture.
+
+        Returns:
+            A PIL image (also when a path came in), an array or a tensor.
+
+        Raises:
+            ValueError: If the channels differ, or several images are to go back into a layout for
+                one.
+        """
+        if values.ndim != 4 or values.shape[1] != self.channels:
+            raise ValueError(
+                f"expected values of shape (B, {self.channels}, H, W), got {tuple(values.shape)}; "
+                "give back as many channels as the picture has"
+            )
+        if self.form.layout != "BCHW" and values.shape[0] != 1:
+            raise ValueError(
+                f"expected one image, because one came in, got a batch of {values.shape[0]}; "
+                "give the images back one by one"
+            )
+        lowest, highest = _limits(self.form.dtype)
+        values = values.detach().float()
+        if _is_integer(self.form.dtype):
+            values = values.round()
+        return _to_form(values.clamp(lowest, highest), self.form)
+
+    def fused(self, luma: Tensor) -> Image.Image | Array | Tensor:
+        """A new luma with this picture's own colour -> the kind and dtype that came in.
+
+        The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
+        Colours that leave the gamut are clipped before rounding.
+
+        Args:
+            luma: Brightness in [0, 1] on the grid of this picture, (B, 1, H, W).
+
+        Returns:
+            A PIL image (also when a path came in), an array or a tensor.
+
+        Raises:
+            ValueError: If the shape is not that of this picture's luma.
+        """
+        if luma.shape != self.luma.shape:
+            raise ValueError(
+                f"expected a luma of shape {tuple(self.luma.shape)}, got {tuple(luma.shape)}; "
+                "resample it to the grid of this picture first"
+            )
+        unit = luma.detach().to(self.values.device, torch.float32)
+        if self.chroma is not None:
+            blue = unit + 1.772 * self.chroma[:, 0:1]
+            red = unit + 1.402 * self.chroma[:, 1:2]
+            green = (unit - 0.299 * red - 0.114 * blue) / 0.587
+            unit = torch.cat([red, green, blue], dim=1)
+        return self.give_back(unit.clamp(0, 1) * self.span + self.low)
+
+
+def read(image: ImageLike, *, name: str = "image", range: Range | None = None) -> Picture:
+    """The picture behind a path, a PIL image, an array or a tensor.
+
+    EXIF orientation is applied, alpha is dropped (with a note in the log), palettes become RGB, or
+    grey if all their colours are. The pixels are copied, and tensors are detached: gradients end
+    here (call the network itself to differentiate).
+
+    `range` says which values become 0 and 1. **A range taken from the image itself ("minmax",
+    "percentile") makes a flat scene look hot and flickers from frame to frame: for video, or to
+    compare images, give `(low, high)`.** The default keeps 8-bit images and floats in [0, 1] as
+    they are, and stretches wider integers between percentiles 0.5 and 99.5, because raw 14-bit
+    thermal counts are one shade of grey otherwise.
+
+    Args:
+        image: A path, a PIL image, an array or a tensor; the module says which layouts.
+        name: What to call the image in errors and in the log.
+        range: None for the default; "dtype" for all values that the type can hold ([0, 1] for
+            floats); "minmax" or "percentile" of this image; or `(low, high)` in the units of the
+            input. Each image of a batch has its own minimum, maximum and percentiles.
+
+    Returns:
+        The picture. A constant image becomes 0 everywhere under "minmax" and "percentile".
+
+    Raises:
+        TypeError: If the type or dtype is none of the above.
+        ValueError: If the pixels, the shape, the range or the contents of the file cannot be used.
+        OSError: If the file cannot be opened.
+    """
+    checked = _check_range(range, name)
+    if isinstance(image, (str, os.PathLike)):
+        image = _open(Path(image), name)
+    if isinstance(image, Image.Image):
+        values, form = _from_pil(image, name)
+    elif isinstance(image, np.ndarray):
+        values, form = _from_array(image, name)
+    elif isinstance(image, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        values, form = _from_tensor(image, name)
+    else:
+        raise TypeError(
+            f"{name}: expected a path, a PIL image, a NumPy array or a torch tensor, got "
+            f"{type(image).__name__}; wrap lists in np.asarray, open streams with PIL.Image.open"
+        )
+    _check_values(values, name)
+    low, span = _low_span(values, form.dtype, checked, name)
+    picture = Picture(values, low, span, form)
+    if name == "infrared" and picture.chroma is not None and picture.chroma.abs().max() > 0.05:
+        logger.warning(
+            "infrared: the image is in colour and its luma is used; "
+            "the luma of a false-colour palette is not temperature, prefer the raw or grey image"
+        )
+    return picture
+
+
+# ---- what came in -> values ----------------------------------------------------------
+
+
+def _open(path: Path, name: str) -> Image.Image | Array:
+    """The first frame of a file, upright: a PIL image, or an array if PIL has no such mode."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{name}: expected an image file, got the folder {path}; pass its files one by one"
+        )
+    try:
+        handle = path.open("rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name}: expected an image file, but {path} does not exist; check the path"
+        ) from error
+    except OSError as error:
+        raise OSError(
+            error.errno, f"{name}: cannot open the image file: {error.strerror}", str(path)
+        ) from error
+    with handle:
+        header = handle.read(26)
+        handle.seek(0)
+        try:
+            image = Image.open(handle)
+            # In MPO, a phone's JPEG, the frames after the first are previews.
+            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+                logger.warning("%s: %s has several frames, the first is used", name, path)
+            if _is_deep_colour(image, header):
+                deep = _read_tiff(path) if image.format == "TIFF" else None
+                if deep is not None:
+                    return deep
+                logger.warning(
+                    "%s: %s has 16-bit colour, which is read as 8-bit; to keep 16 bits, pass an "
+                    "array, or a TIFF with umfuse[tiff] installed",
+                    name,
+                    path,
+                )
+            # Orientation needs the file, so it is applied while the file is open.
+            return ImageOps.exif_transpose(image)
+        except Image.DecompressionBombError as error:
+            raise ValueError(
+                f"{name}: {path} has more pixels than Pillow trusts ({error}); "
+                "if you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
+            ) from error
+        except UnidentifiedImageError as error:
+            deep = _read_tiff(path) if path.suffix.lower() in {".tif", ".tiff"} else None
+            if deep is not None:
+                return deep
+            raise ValueError(
+                f"{name}: expected an image file, but {path} is in no format that can be read; "
+                "convert it to PNG or TIFF (pip install 'umfuse[tiff]' reads more kinds of TIFF)"
+            ) from error
+        except _DECODE_ERRORS as error:
+            raise ValueError(
+                f"{name}: {path} is truncated or damaged ({error}); copy or export it again"
+            ) from error
+
+
+def _is_deep_colour(image: Image.Image, header: bytes) -> bool:
+    """Whether the colours have more than 8 bits, which Pillow reduces to 8 in silence."""
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2.get(258, (1,))  # BitsPerSample
+        return len(bits) > 1 and max(bits) > 8
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        # Signature, then IHDR: the depth is byte 24, the colour type byte 25.
+        return len(header) == 26 and header[24] == 16 and header[25] in (2, 4, 6)
+    return False
+
+
+def _tifffile() -> Any:  # noqa: ANN401  (no complete type stubs)
+    """The module tifffile, or None without the extra `tiff`."""
+    try:
+        import tifffile
+    except ImportError:
+        return None
+    return tifffile
+
+
+def _read_tiff(path: Path) -> Image.Image | Array | None:
+    """The first page of a TIFF through tifffile, upright; None if tifffile cannot read it."""
+    library = _tifffile()
+    if library is None:
+        return None
+    try:
+        with library.TiffFile(path) as file:
+            page = file.pages[0]
+            array: Array = page.asarray()
+            if page.axes == "SYX":
+                array = np.moveaxis(array, 0, -1)
+            tag = page.tags.get(274)
+            orientation = int(tag.value) if tag is not None else 1
+    except (*_DECODE_ERRORS, library.TiffFileError, RuntimeError, KeyError) as error:
+        logger.warning("%s: tifffile cannot read it (%s)", path, error)
+        return None
+    if orientation in (5, 6, 7, 8):
+        array = np.swapaxes(array, 0, 1)
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if array.ndim == 2 and array.dtype.kind == "f":
+        return Image.fromarray(np.ascontiguousarray(array, dtype=np.float32))
+    return array
+
+
+def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, Form]:
+    try:
+        # Orientation first: it swaps height and width.
+        image = ImageOps.exif_transpose(image)
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name}: more pixels than Pillow trusts ({error})") from error
+    except _DECODE_ERRORS as error:
+        raise ValueError(
+            f"{name}: the PIL image cannot be decoded ({error}); "
+            "its file is truncated, damaged or closed"
+        ) from error
+    mode = image.mode
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        logger.info("%s: the alpha channel is dropped", name)
+    if mode in ("1", "LA", "La"):
+        image = (image.convert("LA") if mode == "La" else image).convert("L")
+    elif mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"):
+        image = (image.convert("RGBA") if mode == "RGBa" else image).convert("RGB")
+    elif mode not in ("L", "RGB", "F", "I") and not mode.startswith("I;16"):
+        raise ValueError(
+            f"{name}: expected a grey or RGB image, got PIL mode {mode!r}; "
+            "convert it to 'RGB' first"
+        )
+    array = np.asarray(image)
+    if mode in ("P", "PA") and (array == array[..., :1]).all():
+        array = array[..., 0]
+    values, form = _from_array(array, name)
+    # Only I;16 has a big-endian form in PIL; all go back in the byte order of the machine.
+    return values, Form("pil", _native(array.dtype), form.layout, form.device)
+
+
+def _from_array(array: Array, name: str) -> tuple[Tensor, Form]:
+    if array.dtype.kind not in "uif":
+        raise TypeError(
+            f"{name}: expected integers or floats, got an array of dtype {array.dtype}; "
+            f"{_cast_hint(array.dtype.kind)}"
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
+            remedy = "it looks channels-first, pass np.moveaxis(array, 0, -1)"
+        elif array.ndim == 3:
+            remedy = "pick the channels to use"
+        else:
+            remedy = "pass one image at a time, batches only as a tensor (B, C, H, W)"
+        raise ValueError(
+            f"{name}: expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            f"got shape {array.shape}; {remedy}"
+        )
+    _check_size(array.shape[0], array.shape[1], name)
+    planes = array[..., None] if array.ndim == 2 else array
+    if planes.shape[2] == 4:
+        logger.info("%s: the fourth channel (alpha) is dropped", name)
+        planes = planes[..., :3]
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf and is reported below
+        copy = np.array(np.moveaxis(planes, 2, 0)[None], dtype=np.float32, order="C", copy=True)
+    layout = "HW" if array.ndim == 2 else "HWC"
+    return torch.from_numpy(copy), Form("array", array.dtype, layout, torch.device("cpu"))
+
+
+def _from_tensor(tensor: Tensor, name: str) -> tuple[Tensor, Form]:
+    dtype = tensor.dtype
+    usable = dtype.is_floating_point and dtype.itemsize >= 2
+    if tensor.layout != torch.strided or not (usable or _is_integer(dtype)):
+        kind = "b" if dtype == torch.bool else "c" if dtype.is_complex else "O"
+        raise TypeError(
+            f"{name}: expected a dense tensor of integers or floats, got {dtype} with layout "
+            f"{tensor.layout}; {_cast_hint(kind)}"
+        )
+    shape = tuple(tensor.shape)
+    if tensor.ndim not in (2, 3, 4) or (tensor.ndim > 2 and shape[-3] not in (1, 3, 4)):
+        last = tensor.ndim > 2 and shape[-1] in (1, 3, 4)
+        remedy = "it looks channels-last, pass tensor.movedim(-1, -3)" if last else "pick channels"
+        raise ValueError(
+            f"{name}: expected a tensor (H, W), (C, H, W) or (B, C, H, W) with 1, 3 or 4 channels, "
+            f"got shape {shape}; {remedy}"
+        )
+    if 0 in shape:
+        raise ValueError(f"{name}: expected pixels, got an empty tensor of shape {shape}")
+    _check_size(shape[-2], shape[-1], name)
+    layout: Literal["HW", "CHW", "BCHW"] = (
+        "HW" if tensor.ndim == 2 else "CHW" if tensor.ndim == 3 else "BCHW"
+    )
+    planes = tensor.detach().reshape(-1, shape[-3] if tensor.ndim > 2 else 1, *shape[-2:])
+    if planes.shape[1] == 4:
+        logger.info("%s: the fourth channel (alpha) is dropped", name)
+        planes = planes[:, :3]
+    values = torch.empty(planes.shape, dtype=torch.float32, device=tensor.device).copy_(planes)
+    return values, Form("tensor", dtype, layout, tensor.device)
+
+
+# ---- checks --------------------------------------------------------------------------
+
+
+def _cast_hint(kind: str) -> str:
+    if kind == "b":
+        return "a mask has no grey levels, multiply it by 255 as uint8 if it is meant as a picture"
+    if kind == "c":
+        return "pass its magnitude"
+    return "cast it to uint8, uint16 or float32"
+
+
+def _check_size(height: int, width: int, name: str) -> None:
+    if height == 0 or width == 0:
+        raise ValueError(f"{name}: expected pixels, got an empty image of {width} x {height}")
+    if min(height, width) < MINIMUM_SIDE:
+        raise ValueError(
+            f"{name}: expected at least {MINIMUM_SIDE} x {MINIMUM_SIDE} pixels, "
+            f"got {width} x {height}; pass a larger image"
+        )
+
+
+def _check_values(values: Tensor, name: str) -> None:
+    bad = int((~torch.isfinite(values)).sum())
+    if bad:
+        raise ValueError(
+            f"{name}: expected finite values, got {bad} that are NaN, Inf or beyond float32; "
+            "replace them first, for example with np.nan_to_num"
+        )
+
+
+def _check_range(range: object, name: str) -> _CheckedRange:
+    if range is None or (isinstance(range, str) and range in ("dtype", "minmax", "percentile")):
+        return cast(_CheckedRange, range)
+    wanted = (
+        f"{name}: expected range to be 'dtype', 'minmax', 'percentile' or (low, high) "
+        "with low < high"
+    )
+    if isinstance(range, (tuple, list)) and len(cast("tuple[object]", range)) == 2:
+        try:
+            low, high = (float(bound) for bound in cast("tuple[Any, Any]", range))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{wanted}, got {range!r}; give two numbers") from error
+        if math.isfinite(low) and math.isfinite(high) and low < high:
+            return low, high
+    raise ValueError(f"{wanted}, got {range!r}; give two finite numbers in the units of the image")
+
+
+def _low_span(
+    values: Tensor, dtype: np.dtype[Any] | torch.dtype, range: _CheckedRange, name: str
+) -> tuple[Tensor, Tensor]:
+    """The value that becomes 0 and the distance to the one that becomes 1, (B, 1, 1, 1) each."""
+    if range is None:
+        range = "percentile" if _is_integer(dtype) and dtype.itemsize > 1 else "dtype"
+    flat = values.flatten(1)
+    if isinstance(range, tuple):
+        pairs = [range] * len(flat)
+    elif range == "dtype" and _is_integer(dtype):
+        pairs = [_limits(dtype)] * len(flat)
+    elif range == "dtype":
+        least, most = float(flat.min()), float(flat.max())
+        if least < -FLOAT_SLACK or most > 1 + FLOAT_SLACK:
+            raise ValueError(
+                f"{name}: expected floats in [0, 1], got {least:.6g} to {most:.6g}; "
+                "pass range=(low, high) in the units of the image, or range='percentile'"
+            )
+        pairs = [(0.0, 1.0)] * len(flat)
+    else:
+        pairs = [_extent(row, percentile=range == "percentile") for row in flat]
+    low = torch.tensor([pair[0] for pair in pairs])
+    # A constant image has no span; 1 keeps the division finite and makes it 0 everywhere.
+    span = torch.tensor([high - low if high > low else 1.0 for low, high in pairs])
+    shape = (-1, 1, 1, 1)
+    return low.view(shape).to(values.device), span.view(shape).to(values.device)
+
+
+def _extent(values: Tensor, *, percentile: bool) -> tuple[float, float]:
+    if percentile:
+        # NumPy, because torch.quantile refuses more than 16 million values.
+        low, high = np.percentile(values.cpu().numpy(), PERCENTILES).tolist()
+        if low < high:
+            return low, high
+        # A few hot pixels on a constant ground: the percentiles meet, the extremes do not.
+    return float(values.min()), float(values.max())
+
+
+# ---- values -> what came in ----------------------------------------------------------
+
+
+def _luma(rgb: Tensor) -> Tensor:
+    weight = rgb.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
+    return (rgb * weight).sum(1, keepdim=True)
+
+
+def _is_integer(dtype: np.dtype[Any] | torch.dtype) -> bool:
+    if isinstance(dtype, torch.dtype):
+        return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
+    return dtype.kind in "ui"
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(dtype.type)
+
+
+def _limits(dtype: np.dtype[Any] | torch.dtype) -> tuple[float, float]:
+    """The smallest and largest float32 that the dtype can hold."""
+    if isinstance(dtype, torch.dtype):
+        info = torch.iinfo(dtype) if _is_integer(dtype) else torch.finfo(dtype)
+    else:
+        info = np.iinfo(dtype) if _is_integer(dtype) else np.finfo(dtype)
+    largest32 = float(np.finfo(np.float32).max)
+    lowest, highest = max(float(info.min), -largest32), min(float(info.max), largest32)
+    if _is_integer(dtype) and int(np.float32(highest)) > int(info.max):
+        # 2**31 - 1 is rounded up to 2**31, which int32 does not hold.
+        highest = float(np.nextafter(np.float32(highest), np.float32(0)))
+    return lowest, highest
+
+
+def _to_form(values: Tensor, form: Form) -> Image.Image | Array | Tensor:
+    """Pixels (B, C, H, W) that are rounded and clipped already, in another form."""
+    if isinstance(form.dtype, torch.dtype):
+        if _is_integer(form.dtype):
+            values = values.to(torch.int64)  # no direct way from float32 to uint16 on every device
+        values = values.to(form.device, form.dtype)
+        if form.layout == "BCHW":
+            return values
+        return values[0, 0] if form.layout == "HW" else values[0]
+    array = values[0].movedim(0, -1).cpu().numpy().astype(form.dtype)
+    array = np.ascontiguousarray(array[..., 0] if form.layout == "HW" else array)
+    return Image.fromarray(array) if form.kind == "pil" else array
+
+
+# ---- files ---------------------------------------------------------------------------
+
+# Formats that keep more than 8 bits, by the PIL mode that they must hold.
+_DEEP_FORMATS = {"I;16": {"PNG", "TIFF", "PPM"}, "I": {"TIFF"}, "F": {"TIFF"}}
+_SAVE_OPTIONS: dict[str, dict[str, Any]] = {
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "TIFF": {"compression": "tiff_deflate"},
+}
+
+
+def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> None:
+    """Writes an image as it was given back to a file, completely or not at all.
+
+    The suffix names the format. 16-bit grey stays 16-bit in PNG and TIFF, floats stay floats in
+    TIFF, 16-bit and float colour need TIFF and the extra `tiff`. Floats in [0, 1] are rounded to 8
+    bits in the other formats. The file is written beside its target and renamed when it is
+    complete: an error leaves an existing target as it was and no other file behind.
+
+    Args:
+        image: A PIL image, an array (H, W) or (H, W, C), or a tensor (H, W), (C, H, W) or
+            (1, C, H, W).
+        path: Where to; the folder must exist.
+
+    Raises:
+        TypeError: If the image is of another type or dtype.
+        ValueError: If the suffix is unknown, or the format cannot hold the image without loss of
+            depth.
+        OSError: If the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))  # a link stays a link to the new file
+    if not target.parent.is_dir():
+        raise FileNotFoundError(
+            f"cannot write {path}: the folder {target.parent} does not exist; create it first"
+        )
+    if target.is_dir():
+        raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
+    format = Image.registered_extensions().get(target.suffix.lower(), "")
+    if format not in Image.SAVE:
+        raise ValueError(
+            f"cannot write {path}: expected a suffix such as .png, .tif, .jpg or .bmp, got "
+            f"{target.suffix!r}"
+        )
+    content = _encodable(image, format, path)
+    # In the same folder, so that the rename is atomic; not by tempfile, which ignores the umask.
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with partial.open("x+b") as file:
+            if isinstance(content, Image.Image):
+                content.save(file, format, **_SAVE_OPTIONS.get(format, {}))
+            else:
+                _tifffile().imwrite(file, content, photometric="rgb")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+    except OSError as error:
+        if error.errno is None:  # Pillow's way to say that the format has no such mode
+            raise ValueError(
+                f"cannot write {path}: {error}; convert the image, or choose another format"
+            ) from error
+        raise OSError(
+            error.errno,
+            f"cannot write {path}: {error.strerror or error}; "
+            "no file was changed, check space and permissions",
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encodable(
+    image: Image.Image | Array | Tensor, format: str, path: object
+) -> Image.Image | Array:
+    """A PIL image in a mode that the format holds, or an array for tifffile."""
+    if isinstance(image, Tensor):
+        image = _tensor_to_array(image, path)
+    if isinstance(image, np.ndarray):
+        image = _array_to_pil(image, format, path)
+        if isinstance(image, np.ndarray):
+            return image
+    if not isinstance(image, Image.Image):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(
+            f"cannot write {path}: expected a PIL image, a NumPy array or a torch tensor, got "
+            f"{type(image).__name__}"
+        )
+    mode = "I;16" if image.mode.startswith("I;16") else image.mode
+    if format in _DEEP_FORMATS.get(mode, {format}):
+        return image
+    if mode == "F":
+        return Image.fromarray(_to_8_bit(np.asarray(image), format, path))
+    raise ValueError(
+        f"cannot write {path}: {format} cannot hold {'16' if mode == 'I;16' else '32'}-bit grey; "
+        f"save it as {'.png or .tif' if mode == 'I;16' else '.tif'}, or convert it to 8 bits first"
+    )
+
+
+def _tensor_to_array(tensor: Tensor, path: object) -> Array:
+    tensor = tensor.detach()
+    if tensor.ndim == 4 and tensor.shape[0] == 1:
+        tensor = tensor[0]
+    if tensor.ndim not in (2, 3):
+        raise ValueError(
+            f"cannot write {path}: expected one image, (H, W), (C, H, W) or (1, C, H, W), "
+            f"got shape {tuple(tensor.shape)}; save the images of a batch one by one"
+        )
+    if tensor.dtype == torch.bfloat16:  # unknown to NumPy
+        tensor = tensor.float()
+    return (tensor if tensor.ndim == 2 else tensor.movedim(0, -1)).cpu().numpy()
+
+
+def _array_to_pil(array: Array, format: str, path: object) -> Image.Image | Array:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if (
+        array.ndim not in (2, 3)
+        or (array.ndim == 3 and array.shape[2] not in (3, 4))
+        or array.size == 0
+    ):
+        raise ValueError(
+            f"cannot write {path}: expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            f"got shape {array.shape}"
+        )
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+        if format != "TIFF":
+            array = _to_8_bit(array, format, path)
+    dtype = _native(array.dtype)
+    if dtype.name not in ("uint8", "uint16", "int32", "float32"):
+        raise TypeError(
+            f"cannot write {path}: expected uint8, uint16, int32 or float pixels, got "
+            f"{array.dtype}; cast the image first"
+        )
+    array = np.ascontiguousarray(array, dtype=dtype)
+    if array.ndim == 2 or dtype == np.uint8:
+        return Image.fromarray(array)
+    if format != "TIFF":
+        raise ValueError(
+            f"cannot write {path}: {format} cannot hold colour of {array.dtype} here; "
+            "save it as .tif, or convert it to 8 bits first"
+        )
+    if _tifffile() is None:
+        raise ValueError(
+            f"cannot write {path}: colour of {array.dtype} needs tifffile; "
+            "pip install 'umfuse[tiff]', or convert it to 8 bits first"
+        )
+    return array
+
+
+def _to_8_bit(array: Array, format: str, path: object) -> Array:
+    if not (
+        array.min() >= -FLOAT_SLACK and array.max() <= 1 + FLOAT_SLACK
+    ):  # written so that NaN fails
+        raise ValueError(
+            f"cannot write {path}: {format} cannot hold floats, and these are not in [0, 1]; "
+            "save it as .tif, or scale it to [0, 1] first"
+        )
+    logger.info("%s: floats in [0, 1] are written as 8 bits, save as .tif to keep them", path)
+    return np.clip(np.rint(array * 255), 0, 255).astype(np.uint8)
