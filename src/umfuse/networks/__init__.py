@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from umfuse.networks.cpstn import Cpstn, CpstnConfig
 from umfuse.networks.difn import Difn, DifnConfig
 
-__all__ = ["Difn", "DifnConfig"]
+__all__ = ["Cpstn", "CpstnConfig", "Difn", "DifnConfig"]
