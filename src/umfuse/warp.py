@@ -71,8 +71,18 @@ def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         padding_mode="border",
         align_corners=False,
     )
-    valid = (x >= -0.5) & (x <= width - 0.5) & (y >= -0.5) & (y <= height - 0.5)
-    return values, valid[:, None].expand(batch, -1, -1, -1)
+    return values, inside(coordinates, (height, width)).expand(batch, -1, -1, -1)
+
+
+def inside(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns the mask ``(B, 1, H, W)`` of coordinates ``(B, 2, H, W)`` that lie on an image.
+
+    Args:
+        coordinates: Pixels.
+        size: Height and width of the image; its pixels reach half a pixel around their centres.
+    """
+    x, y = coordinates[:, :1], coordinates[:, 1:]
+    return (x >= -0.5) & (x <= size[1] - 0.5) & (y >= -0.5) & (y <= size[0] - 0.5)
 
 
 def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:

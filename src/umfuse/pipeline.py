@@ -1,0 +1,409 @@
+"""Umfuse: the three networks in their order, on images of any size.
+
+Search finds the global transform between the cameras, CPSTN makes the visible image look infrared,
+MRRN refines the transform by a dense displacement, the original infrared image is resampled once
+through the composed map, DIFN fuses it with the visible image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub import ModelHubMixin
+from torch import Tensor, nn
+from typing_extensions import Self, override
+
+from umfuse import search, warp, weights
+from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn, MrrnConfig
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
+FEATHER = 1 / 64  # of the longer side: how softly the fused image ends where infrared data ends
+ALIASING = 1.5  # infrared pixels in a visible one, above which the infrared image is reduced first
+GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
+Stage = Literal["resize", "search", "dense"]
+
+
+@dataclass(frozen=True)
+class UmfuseConfig:
+    """Sizes of the three networks and of the grid that registration works on.
+
+    Attributes:
+        cpstn: The paper's sizes by default, like the other two.
+        mrrn: With three input channels it sees the gradient orientation beside the intensity.
+        difn: See `DifnConfig`.
+        working_size: Longer side in pixels of the grid that CPSTN and MRRN run on; larger visible
+            images are reduced to it and the field is enlarged.
+        orientation_sigma: Scale in working pixels of the orientation features that MRRN sees.
+    """
+
+    cpstn: CpstnConfig = field(default_factory=CpstnConfig)
+    mrrn: MrrnConfig = field(default_factory=MrrnConfig)
+    difn: DifnConfig = field(default_factory=DifnConfig)
+    working_size: int = 512
+    orientation_sigma: float = 1.5
+
+    def __post_init__(self) -> None:
+        if self.mrrn.in_channels not in (1, 3):
+            raise ValueError(
+                "mrrn.in_channels must be 1 (intensity) or 3 (and gradient orientation), got "
+                f"{self.mrrn.in_channels}"
+            )
+        if self.working_size < 64:
+            raise ValueError(f"working_size must be at least 64, got {self.working_size}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what `config.json` holds."""
+        return {"format_version": FORMAT_VERSION, **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> UmfuseConfig:
+        """Builds the configuration that `to_dict` gave.
+
+        Raises:
+            ValueError: If a key is unknown, a value is wrong or the format is of a newer umfuse.
+        """
+        version = values.get("format_version")
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"this umfuse reads format_version {FORMAT_VERSION}, the config has {version!r}: "
+                "install the umfuse that wrote it"
+            )
+        rest = {key: value for key, value in values.items() if key != "format_version"}
+        return cast("UmfuseConfig", _build(cls, rest, "config"))
+
+
+def _build(kind: type, values: dict[str, Any], where: str) -> object:
+    """Returns a dataclass from nested dicts, strictly: every key must be a field."""
+    parts = {f.name: f.default_factory for f in fields(kind)}
+    if unknown := sorted(set(values) - set(parts)):
+        raise ValueError(f"{where} has unknown keys {unknown}: install the umfuse that wrote it")
+    built = dict[str, Any]()
+    for key, value in values.items():
+        if isinstance(parts[key], type) and is_dataclass(parts[key]):
+            value = _build(cast("type", parts[key]), value, f"{where}.{key}")
+        built[key] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+    return kind(**built)
+
+
+class Output(NamedTuple):
+    """What `Umfuse.forward` returns; shapes on the visible grid."""
+
+    fused: Tensor
+    """``(B, 1, H, W)`` luma in [0, 1]."""
+    infrared: Tensor
+    """``(B, 1, H, W)``, registered."""
+    displacement: Tensor
+    """``(B, 2, H, W)`` visible pixels, after the global transform."""
+    valid: Tensor
+    """``(B, 1, H, W)`` bool, where infrared data exists."""
+    pseudo_infrared: Tensor
+    """``(B, 1, H, W)`` in [0, 1], what CPSTN makes of the visible image."""
+
+
+class Alignment(NamedTuple):
+    """What `Umfuse.align` finds about one pair."""
+
+    coordinates: Tensor
+    """``(1, 2, H, W)``: the (x, y) infrared pixel that each visible pixel looks at."""
+    transform: Tensor
+    """``(3, 3)`` float64, the global part: visible pixel to infrared pixel."""
+    valid: Tensor
+    """``(1, 1, H, W)`` bool, where infrared data exists."""
+    confidence: float
+    """In [0, 1]; low means "do not trust this alignment"."""
+    stage: Stage
+    """The last stage that explained the pair better than the one before it."""
+    pseudo_infrared: Tensor
+    """``(1, 1, h, w)`` in [0, 1] on the working grid."""
+
+
+class Umfuse(
+    nn.Module,
+    ModelHubMixin,
+    library_name="umfuse",
+    pipeline_tag="image-to-image",
+    license="mit",
+    tags=["image-fusion", "image-registration", "infrared", "thermal", "arxiv:2205.11876"],
+):
+    """Aligns and fuses infrared and visible images that are not registered.
+
+    `forward` is for batches, training and export; `align` and `fuse` are for one pair of any size.
+    Images are float32 in [0, 1] on the device of the model.
+
+    Args:
+        config: Sizes; None means the paper's.
+
+    Attributes:
+        precision: ``"bfloat16"`` runs the convolutions of inference in bfloat16, ``"float32"``
+            does not, ``"auto"`` does where the device has the instructions. Fields and coordinates
+            are float32 always.
+    """
+
+    precision: Literal["auto", "bfloat16", "float32"] = "auto"
+    config: UmfuseConfig
+    _hub_mixin_config: ClassVar[Any] = None
+
+    def __init__(self, config: UmfuseConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or UmfuseConfig()
+        self.cpstn = Cpstn(config.cpstn)
+        self.mrrn = Mrrn(config.mrrn)
+        self.difn = Difn(config.difn)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks are."""
+        return next(self.parameters()).device
+
+    @override
+    def forward(self, infrared: Tensor, visible: Tensor, transform: Tensor | None = None) -> Output:
+        """Registers and fuses a batch at full size, without search; differentiable, exportable.
+
+        Args:
+            infrared: ``(B, 1, h, w)`` in [0, 1].
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+            transform: ``(3, 3)`` or ``(B, 3, 3)``, visible pixel to infrared pixel, as
+                `search.search` finds it; None means plain resizing.
+        """
+        size = (visible.shape[-2], visible.shape[-1])
+        if transform is None:
+            transform = warp.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
+        transform = transform.to(visible.device)
+        pseudo, displacement = self.displace(infrared, visible, transform)
+        registered, valid = warp.sample(
+            infrared, warp.project(transform, warp.to_coordinates(displacement))
+        )
+        fused = self.difn(registered, luma(visible)).clamp(0, 1)
+        return Output(fused, registered, displacement, valid, pseudo)
+
+    def displace(
+        self, infrared: Tensor, visible: Tensor, transform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Runs CPSTN and MRRN on the grid of ``visible``.
+
+        Args:
+            infrared: ``(B, 1, h, w)`` in [0, 1].
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+            transform: ``(3, 3)`` or ``(B, 3, 3)``, visible pixel to infrared pixel.
+
+        Returns:
+            The pseudo-infrared image ``(B, 1, H, W)`` and the displacement ``(B, 2, H, W)`` in
+            visible pixels that remains after the transform.
+        """
+        size = (visible.shape[-2], visible.shape[-1])
+        moved, valid = warp.sample(infrared, warp.from_transform(transform, size))
+        pseudo: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1)).float()
+        fixed, moving = self.evidence(pseudo), self.evidence(moved, valid)
+        return pseudo, self.mrrn(fixed, moving).displacement
+
+    def evidence(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Returns what MRRN sees of an image: intensity and, if it was built so, orientation.
+
+        Args:
+            image: ``(B, 1, H, W)`` in [0, 1].
+            valid: ``(B, 1, H, W)`` bool; replicated borders outside it are no evidence.
+        """
+        if self.config.mrrn.in_channels == 1:
+            return image
+        features = search.orientation(image, self.config.orientation_sigma)
+        if valid is not None:
+            features = features * valid
+        return torch.cat((image, features), 1)
+
+    @torch.inference_mode()
+    def align(self, infrared: Tensor, visible: Tensor) -> Alignment:
+        """Finds which infrared pixel each visible pixel looks at, for one pair of any two sizes.
+
+        Each stage is kept only if it explains the pair better than the one before: plain resizing,
+        search, MRRN.
+
+        Args:
+            infrared: ``(1, 1, h, w)`` in [0, 1].
+            visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
+        """
+        size = (visible.shape[-2], visible.shape[-1])
+        found = search.search(luma(visible), infrared)
+        transform = found.transform.to(visible.device)
+        plain = warp.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
+        stage: Stage = "search"
+        if torch.equal(transform, plain.to(transform)):
+            stage = "resize"
+
+        reduce = min(1.0, self.config.working_size / max(size))
+        working = (max(8, round(size[0] * reduce)), max(8, round(size[1] * reduce)))
+        small = F.interpolate(visible, working, mode="bilinear", antialias=True)
+        up = warp.resize_transform(working, size).to(transform)
+        reduced, scale = _reduce(infrared, warp.from_transform(transform @ up, working))
+        down = scale @ transform @ up
+        with self._autocast():
+            pseudo, displacement = self.displace(reduced, small, down)
+        if self._improves(reduced, small, down, displacement):
+            stage = "dense"
+        else:
+            displacement = torch.zeros_like(displacement)
+        coordinates = warp.project(transform, warp.to_coordinates(warp.resize(displacement, size)))
+        valid = warp.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
+        return Alignment(coordinates, transform, valid, found.confidence, stage, pseudo)
+
+    def _improves(
+        self, infrared: Tensor, visible: Tensor, transform: Tensor, displacement: Tensor
+    ) -> bool:
+        """Says whether a displacement makes the pair more similar than its transform alone."""
+        scores: list[float] = []
+        for field_ in (torch.zeros_like(displacement), displacement):
+            moved, valid = warp.sample(
+                infrared, warp.project(transform, warp.to_coordinates(field_))
+            )
+            scores.append(float(search.similarity(luma(visible), moved, valid)))
+        logger.debug("similarity after search %.4f, after the dense stage %.4f", *scores)
+        return scores[1] > scores[0] + GAIN
+
+    @torch.inference_mode()
+    def fuse(self, infrared: Tensor, visible: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Fuses a registered pair of any size, in tiles that give what the whole image gives.
+
+        Args:
+            infrared: ``(1, 1, H, W)`` in [0, 1], on the visible grid.
+            visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
+            valid: ``(1, 1, H, W)`` bool. Where infrared data is missing the result is the visible
+                image, with a soft passage.
+
+        Returns:
+            ``(1, 1, H, W)`` luma in [0, 1].
+        """
+        grey = luma(visible)
+        weight = None if valid is None or bool(valid.all()) else _feather(valid)
+        if weight is not None:
+            infrared = torch.lerp(grey, infrared, weight)
+        fused = torch.empty_like(grey)
+        height, width = grey.shape[-2:]
+        margin = self.difn.radius
+        for top in range(0, height, TILE):
+            for left in range(0, width, TILE):
+                y, x = max(0, top - margin), max(0, left - margin)
+                window = (..., slice(y, top + TILE + margin), slice(x, left + TILE + margin))
+                with self._autocast():
+                    tile: Tensor = self.difn(infrared[window], grey[window])
+                inner = tile[..., top - y : top - y + TILE, left - x : left - x + TILE]
+                fused[..., top : top + TILE, left : left + TILE] = inner
+        fused = fused.clamp(0, 1)
+        return fused if weight is None else torch.lerp(grey, fused, weight)
+
+    @contextlib.contextmanager
+    def _autocast(self) -> Iterator[None]:
+        kind = self.device.type
+        wanted = self.precision == "bfloat16" or (self.precision == "auto" and _has_bf16(kind))
+        with torch.autocast(kind, torch.bfloat16, enabled=wanted):
+            yield
+
+    @override
+    def _save_pretrained(self, save_directory: Path) -> None:
+        from umfuse import __version__
+
+        metadata = {"library": "umfuse", "library_version": __version__, "license": "mit"}
+        weights.write(save_directory, self.config.to_dict(), self.state_dict(), metadata)
+
+    @classmethod
+    @override
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        revision: str | None = None,
+    ) -> Self:
+        """Returns the model of a weights name, a folder or a Hub repository, ready for inference.
+
+        The arguments are those of `weights.locate`. Loading is strict: every tensor must be there
+        and none may be left over.
+
+        Raises:
+            WeightsError: If the weights cannot be found, fetched, trusted or used.
+        """
+        folder = weights.locate(
+            pretrained_model_name_or_path,
+            revision=revision,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        config, state = weights.read(folder)
+        try:
+            model = cls(UmfuseConfig.from_dict(config))
+            model.load_state_dict(state)
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise weights.WeightsError(
+                f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {error}"
+            ) from error
+        return model.eval()
+
+
+def luma(image: Tensor) -> Tensor:
+    """Returns the BT.601 luma ``(B, 1, H, W)`` of a grey or RGB image ``(B, 1 or 3, H, W)``."""
+    if image.shape[1] == 1:
+        return image
+    red, green, blue = image.unbind(1)
+    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+
+
+def resample(image: Tensor, coordinates: Tensor) -> Tensor:
+    """Samples an infrared image once, from its own pixels, on the visible grid.
+
+    An image much finer than the grid is reduced to it first, since sampling it would alias.
+
+    Args:
+        image: ``(1, C, h, w)``, in any units.
+        coordinates: ``(1, 2, H, W)`` pixels of the image.
+
+    Returns:
+        ``(1, C, H, W)`` float32, with replicated borders.
+    """
+    reduced, scale = _reduce(image, coordinates)
+    return warp.sample(reduced, warp.project(scale, coordinates))[0]
+
+
+def _reduce(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns an image no finer than the coordinates are dense, and the transform to its pixels."""
+    height, width = image.shape[-2:]
+    across = (coordinates[:, 0, :, 1:] - coordinates[:, 0, :, :-1]).abs().median()
+    down = (coordinates[:, 1, 1:] - coordinates[:, 1, :-1]).abs().median()
+    pixels = max(1.0, float(across), float(down))  # of the image, in one of the grid
+    if pixels < ALIASING:
+        return image, torch.eye(3, dtype=torch.float64, device=image.device)
+    size = (max(8, round(height / pixels)), max(8, round(width / pixels)))
+    reduced = F.interpolate(image, size, mode="bilinear", antialias=True)
+    return reduced, warp.resize_transform((height, width), size).to(image.device)
+
+
+def _feather(valid: Tensor) -> Tensor:
+    """Returns weights (B, 1, H, W) that fall from 1 to 0 on the way to where data is missing."""
+    height, width = valid.shape[-2:]
+    step = max(1, round(max(height, width) * FEATHER / 2))  # coarse pixels: half a feather wide
+    coarse = -F.max_pool2d(-valid.float(), step, ceil_mode=True)
+    eroded = -F.max_pool2d(-coarse, 5, stride=1, padding=2)
+    soft = F.avg_pool2d(eroded, 3, stride=1, padding=1, count_include_pad=False)
+    weight = F.interpolate(soft, (height, width), mode="bilinear", align_corners=False)
+    return weight * valid
+
+
+def _has_bf16(kind: str) -> bool:
+    """Says whether convolutions in bfloat16 run on instructions of their own."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.11
+    return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,49 @@
+"""The arrows of the house: which module may import which."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "umfuse"
+
+# A module may import what its room lists; rooms that are not listed import nothing of umfuse.
+MAY_IMPORT = {
+    "__init__": {"api", "pipeline", "weights"},
+    "__main__": {"cli"},
+    "api": {"images", "pipeline", "warp"},
+    "cli": {"__init__", "api", "demo", "draw", "images", "pipeline", "weights"},
+    "networks": {"networks", "warp"},
+    "pipeline": {"__init__", "networks", "search", "warp", "weights"},
+    "train": {"images", "networks", "pipeline", "search", "train", "warp", "weights"},
+}
+
+
+def room(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return parts[0]
+
+
+def imported_rooms(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "umfuse":
+                first = rest.partition(".")[0]
+                is_room = (PACKAGE / f"{first}.py").is_file() or (PACKAGE / first).is_dir()
+                yield first if first and is_room else "__init__"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
+def test_arrows(path):
+    own = room(path)
+    extra = set(imported_rooms(path)) - MAY_IMPORT.get(own, set())
+    assert not extra, f"{own} may not import {sorted(extra)}"
