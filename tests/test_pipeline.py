@@ -1,0 +1,246 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from umfuse import pipeline, search, warp
+from umfuse.networks import CpstnConfig, DifnConfig, MrrnConfig
+from umfuse.pipeline import Umfuse, UmfuseConfig
+from umfuse.weights import WeightsError
+
+TINY = UmfuseConfig(
+    cpstn=CpstnConfig(filters=4, blocks=1),
+    mrrn=MrrnConfig(in_channels=3, channels=(8, 8, 8), search_radius=2, soft_argmax=True),
+    difn=DifnConfig(features=4, output="blend"),
+    working_size=128,
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    model = Umfuse(TINY).eval()
+    model.precision = "float32"
+    with torch.no_grad():
+        for parameter in model.difn.parameters():  # its last layer starts at zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def picture(height, width, channels=1, seed=0):
+    """Smooth random shapes in [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(1, channels, height // 8, width // 8, generator=generator)
+    return F.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)
+
+
+def found(transform, confidence=0.9):
+    return lambda *args, **kwargs: SimpleNamespace(transform=transform, confidence=confidence)
+
+
+def test_config_survives_json():
+    text = json.dumps(TINY.to_dict())
+    assert UmfuseConfig.from_dict(json.loads(text)) == TINY
+    assert UmfuseConfig.from_dict(UmfuseConfig().to_dict()) == UmfuseConfig()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"surprise": 1}, r"config has unknown keys \['surprise'\]"),
+        ({"difn": {"depth": 1}}, r"config\.difn has unknown keys \['depth'\]"),
+        ({"format_version": 2}, "reads format_version 1, the config has 2"),
+        ({"working_size": 10}, "at least 64"),
+        ({"mrrn": {"in_channels": 2}}, "must be 1 .* or 3"),
+    ],
+)
+def test_config_is_strict(change, message):
+    with pytest.raises(ValueError, match=message):
+        UmfuseConfig.from_dict({**TINY.to_dict(), **change})
+
+
+def test_default_config_is_the_paper():
+    counts = [
+        sum(parameter.numel() for parameter in network.parameters())
+        for network in (Umfuse().cpstn, Umfuse().mrrn, Umfuse().difn)
+    ]
+    assert counts == [11_371_905, 170_904, 629_253]
+
+
+def test_saved_model_loads_strictly_and_gives_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path / "saved")
+    with safe_open(tmp_path / "saved/model.safetensors", framework="pt") as file:
+        assert file.metadata()["library"] == "umfuse"
+    assert "umfuse" in (tmp_path / "saved/README.md").read_text()
+    again = Umfuse.from_pretrained(tmp_path / "saved")
+    assert again.config == TINY
+    assert not again.training
+    again.precision = "float32"
+    infrared, visible = picture(64, 80), picture(64, 80, 3)
+    for a, b in zip(model(infrared, visible), again(infrared, visible), strict=True):
+        torch.testing.assert_close(a, b, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("damage", ["missing", "surplus", "shape", "config"])
+def test_weights_that_do_not_fit_are_refused(model, tmp_path, damage):
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "model.safetensors"
+    state = load_file(file)
+    name = next(iter(state))
+    if damage == "missing":
+        del state[name]
+    elif damage == "surplus":
+        state["more"] = torch.zeros(1)
+    elif damage == "shape":
+        state[name] = torch.zeros(1)
+    else:
+        config = json.loads((tmp_path / "config.json").read_text())
+        config["cpstn"]["filters"] = "many"
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file(state, file)
+    with pytest.raises(WeightsError, match="do not fit this umfuse"):
+        Umfuse.from_pretrained(tmp_path)
+
+
+def test_forward_takes_a_batch_of_any_sizes(model):
+    out = model(picture(48, 64).expand(2, -1, -1, -1), picture(72, 99, 3).expand(2, -1, -1, -1))
+    for tensor, channels in zip(out, (1, 1, 2, 1, 1), strict=True):
+        assert tensor.shape == (2, channels, 72, 99)
+    assert out.displacement.dtype == torch.float32
+    assert 0 <= out.fused.min() <= out.fused.max() <= 1
+    assert out.valid.all()
+
+
+def test_untrained_model_stays_where_the_transform_put_it(model):
+    infrared, transform = picture(64, 80), torch.eye(3, dtype=torch.float64)
+    transform[0, 2] = 5
+    out = model(infrared, picture(64, 80, 3), transform)
+    torch.testing.assert_close(out.infrared[..., :-5], infrared[..., 5:], atol=0.05, rtol=0)
+    assert not out.valid[..., -5:].any()
+
+
+def test_gradients_reach_every_network(model):
+    torch.manual_seed(1)
+    for parameter in model.parameters():  # wake the heads that start at zero
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    out = model(picture(64, 64), picture(64, 64, 3, seed=5))
+    (out.fused.mean() + out.displacement.square().mean()).backward()
+    for name, network in model.named_children():
+        norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
+        assert sum(norms) > 0, name
+
+
+def test_fields_are_float32_under_bfloat16(model):
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(picture(64, 64), picture(64, 64, 3))
+    assert out.displacement.dtype == out.infrared.dtype == out.fused.dtype == torch.float32
+
+
+def test_exports_with_dynamic_sizes(model):
+    height, width = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
+    sizes = {2: height, 3: width}
+    transform = torch.eye(3, dtype=torch.float64)
+    program = torch.export.export(
+        model,
+        (picture(64, 96), picture(64, 96, 3), transform),
+        dynamic_shapes=(sizes, sizes, None),
+        strict=False,
+    )
+    pair = picture(80, 72, seed=3), picture(80, 72, 3, seed=4)
+    expected = model(*pair, transform)
+    exported = program.module()(*pair, transform)
+    torch.testing.assert_close(exported[0], expected.fused, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (150, 171), (40, 129)])
+def test_tiles_give_what_the_whole_image_gives(model, monkeypatch, size):
+    infrared, visible = picture(*size, seed=1), picture(*size, seed=2)
+    whole = model.fuse(infrared, visible)
+    monkeypatch.setattr(pipeline, "TILE", 64)
+    tiled = model.fuse(infrared, visible)
+    torch.testing.assert_close(tiled, whole, atol=1e-6, rtol=0)
+    monkeypatch.setattr(type(model.difn), "radius", 2)  # too small a margin must show
+    if max(size) > 64:
+        assert (model.fuse(infrared, visible) - whole).abs().max() > 1e-6
+
+
+def test_missing_infrared_leaves_the_visible_image_without_a_seam(model):
+    infrared, visible = torch.ones(1, 1, 128, 256), torch.full((1, 1, 128, 256), 0.2)
+    valid = torch.ones(1, 1, 128, 256, dtype=torch.bool)
+    valid[..., :100] = False
+    fused = model.fuse(infrared, visible, valid)
+    torch.testing.assert_close(fused[..., :100], visible[..., :100])
+    whole = model.fuse(infrared, visible)
+    torch.testing.assert_close(fused[..., 130:], whole[..., 130:])
+    steps = (fused[0, 0, 64, 1:] - fused[0, 0, 64, :-1]).abs()
+    assert steps.max() < 0.5 * (whole - visible).abs().max()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_align_composes_search_and_field(model, monkeypatch, channels):
+    visible, infrared = picture(150, 201, channels), picture(60, 90)
+    transform = torch.tensor([[0.4, 0.0, 2.0], [0.0, 0.4, -1.0], [0.0, 0.0, 1.0]]).double()
+    monkeypatch.setattr(search, "search", found(transform))
+    alignment = model.align(infrared, visible)
+    expected = warp.from_transform(transform, (150, 201))
+    torch.testing.assert_close(alignment.coordinates, expected, atol=1e-3, rtol=0)
+    assert alignment.coordinates.shape == (1, 2, 150, 201)
+    assert torch.equal(alignment.transform, transform)
+    assert alignment.stage == "search"
+    assert alignment.confidence == 0.9
+    assert torch.equal(alignment.valid, warp.inside(expected, (60, 90)))
+    assert max(alignment.pseudo_infrared.shape) == 128
+
+
+class KnownField(torch.nn.Module):
+    """Stands in for a trained MRRN: always predicts the same shift."""
+
+    def __init__(self, x, y):
+        super().__init__()
+        self.shift = torch.tensor([x, y])[None, :, None, None]
+
+    def forward(self, fixed, moving):
+        return SimpleNamespace(displacement=self.shift.expand(1, 2, *fixed.shape[-2:]))
+
+
+def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypatch):
+    visible = picture(96, 128)
+    infrared = 1 - visible[..., 4:]  # contrast reversed, shifted by 4 px
+    infrared = F.pad(infrared, (0, 4), mode="replicate")
+    plain = torch.eye(3, dtype=torch.float64)
+    monkeypatch.setattr(search, "search", found(plain))
+    model.mrrn = KnownField(-4.0, 0.0)
+    helped = model.align(infrared, visible)
+    assert helped.stage == "dense"
+    shift = helped.coordinates - warp.identity_grid(96, 128)
+    torch.testing.assert_close(shift[:, 0].mean(), torch.tensor(-4.0), atol=0.01, rtol=0)
+    model.mrrn = KnownField(9.0, 5.0)
+    harmed = model.align(infrared, visible)
+    assert harmed.stage == "resize"
+    torch.testing.assert_close(harmed.coordinates, warp.identity_grid(96, 128))
+
+
+def test_fine_infrared_is_reduced_before_it_is_sampled():
+    stripes = (torch.arange(800) % 2).float().expand(1, 1, 600, 800)
+    coordinates = warp.from_transform(warp.resize_transform((60, 80), (600, 800)), (60, 80))
+    assert (pipeline.resample(stripes, coordinates) - 0.5).abs().max() < 0.02
+
+
+def test_coarse_infrared_is_sampled_from_its_own_pixels():
+    infrared = picture(48, 64)
+    coordinates = warp.from_transform(warp.resize_transform((96, 128), (48, 64)), (96, 128))
+    expected = warp.sample(infrared, coordinates)[0]
+    assert torch.equal(pipeline.resample(infrared, coordinates), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_gives_what_the_cpu_gives(model):
+    infrared, visible = picture(96, 128), picture(96, 128, 3, seed=3)
+    expected = model(infrared, visible)
+    out = model.cuda()(infrared.cuda(), visible.cuda())
+    torch.testing.assert_close(out.fused.cpu(), expected.fused, atol=2e-3, rtol=0)
