@@ -265,7 +265,7 @@ def _open(path: Path, name: str) -> Image.Image | Array:
                     path,
                 )
             # Orientation needs the file, so it is applied while the file is open.
-            return ImageOps.exif_transpose(image)
+            return _upright(image)
         except Image.DecompressionBombError as error:
             raise ValueError(
                 f"{name}: {path} has more pixels than Pillow trusts ({error}); "
@@ -283,6 +283,12 @@ def _open(path: Path, name: str) -> Image.Image | Array:
             raise ValueError(
                 f"{name}: {path} is truncated or damaged ({error}); copy or export it again"
             ) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # Pillow turns a TIFF while decoding it; asked before, exif_transpose would turn it again.
+    image.load()
+    return ImageOps.exif_transpose(image)
 
 
 def _is_deep_colour(image: Image.Image, header: bytes) -> bool:
@@ -334,8 +340,7 @@ def _read_tiff(path: Path) -> Image.Image | Array | None:
 
 def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, Form]:
     try:
-        # Orientation first: it swaps height and width.
-        image = ImageOps.exif_transpose(image)
+        image = _upright(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: more pixels than Pillow trusts ({error})") from error
     except _DECODE_ERRORS as error:

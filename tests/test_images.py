@@ -1,0 +1,844 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from umfuse import images
+from umfuse.images import read, save
+
+HEIGHT, WIDTH = 12, 20
+
+
+def pattern(dtype: object, channels: int | None = None, *, seed: int = 0) -> np.ndarray:
+    """Random pixels over the whole range of an integer type, or over [0, 1] for floats."""
+    rng = np.random.default_rng(seed)
+    shape = (HEIGHT, WIDTH) if channels is None else (HEIGHT, WIDTH, channels)
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return rng.random(shape).astype(dtype)
+    info = np.iinfo(dtype)
+    # 24 bits at most: beyond, float32 rounds, as the docstring of Picture says.
+    low, high = max(info.min, -(2**23)), min(info.max, 2**23)
+    return rng.integers(low, high, shape, endpoint=True, dtype=np.int64).astype(dtype)
+
+
+def as_array(image: object) -> np.ndarray:
+    return image.float().numpy() if isinstance(image, torch.Tensor) else np.asarray(image)
+
+
+# ---- round trips ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [None, 1, 3])
+@pytest.mark.parametrize(
+    "dtype",
+    ["u1", "i1", "u2", ">u2", "i2", "u4", "i4", ">i4", "i8", "u8", "f2", "f4", ">f4", "f8", "g"],
+)
+def test_array_goes_back_as_it_came(dtype: str, channels: int | None) -> None:
+    array = pattern(dtype, channels)
+    if array.dtype.itemsize > 4 and array.dtype.kind == "f":
+        array = array.astype(np.float32).astype(dtype)
+    picture = read(array, range="minmax")
+    back = picture.give_back(picture.values)
+    assert isinstance(back, np.ndarray)
+    assert back.dtype == array.dtype
+    np.testing.assert_array_equal(back, array)
+    assert picture.values.dtype == torch.float32
+    assert picture.size == (HEIGHT, WIDTH)
+    assert picture.channels == (channels or 1)
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+@pytest.mark.parametrize("channels", [None, 1, 3])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.uint16,
+        torch.int32,
+        torch.uint32,
+        torch.int64,
+        torch.float16,
+        torch.bfloat16,
+        torch.float32,
+        torch.float64,
+    ],
+)
+def test_tensor_goes_back_as_it_came(
+    dtype: torch.dtype, channels: int | None, batch: int | None
+) -> None:
+    shape = [n for n in (batch, channels, HEIGHT, WIDTH) if n is not None]
+    if batch is not None and channels is None:
+        pytest.skip("a batch has a channel axis")
+    generator = torch.Generator().manual_seed(0)
+    top = 100 if dtype.itemsize == 1 else 30000
+    if dtype.is_floating_point:
+        tensor = torch.rand(shape, generator=generator).to(dtype)
+    else:
+        tensor = torch.randint(0, top, shape, generator=generator).to(dtype)
+    picture = read(tensor)
+    assert picture.values.shape == (batch or 1, channels or 1, HEIGHT, WIDTH)
+    back = picture.give_back(picture.values)
+    assert isinstance(back, torch.Tensor)
+    assert back.dtype == dtype
+    assert back.shape == tensor.shape
+    assert torch.equal(back.double(), tensor.double())
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16", "I", "F"])
+def test_pil_goes_back_as_it_came(mode: str) -> None:
+    kind = {"L": "u1", "RGB": "u1", "I;16": "u2", "I": "i4", "F": "f4"}[mode]
+    array = pattern(kind, 3 if mode == "RGB" else None)
+    picture = read(Image.fromarray(array))
+    back = picture.give_back(picture.values)
+    assert isinstance(back, Image.Image)
+    assert back.mode == mode
+    np.testing.assert_array_equal(np.asarray(back), array)
+
+
+def test_views_read_only_and_non_contiguous_arrays() -> None:
+    base = pattern("f4", 3)
+    for view in (base[::-1], base[:, ::-1], base.transpose(1, 0, 2), base[..., ::-1]):
+        view.flags.writeable = False
+        picture = read(view)
+        np.testing.assert_array_equal(as_array(picture.give_back(picture.values)), view)
+
+
+def test_the_input_is_copied() -> None:
+    array, tensor = pattern("f4"), torch.rand(HEIGHT, WIDTH)
+    for image in (array, tensor):
+        picture = read(image)
+        before = picture.values.clone()
+        image[...] = 0
+        assert torch.equal(picture.values, before)
+
+
+def test_tensors_are_detached() -> None:
+    picture = read(torch.rand(1, HEIGHT, WIDTH, requires_grad=True))
+    assert not picture.values.requires_grad
+
+
+def test_another_size_can_be_given_back() -> None:
+    picture = read(pattern("u2"), name="infrared")
+    back = picture.give_back(torch.full((1, 1, 9, 31), 14000.4))
+    assert isinstance(back, np.ndarray)
+    assert back.shape == (9, 31)
+    assert back.dtype == np.uint16
+    assert (back == 14000).all()
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i2", "u2", "i4", "u4", "i8", "u8"])
+def test_integers_are_clipped_and_never_wrap(dtype: str) -> None:
+    picture = read(pattern(dtype))
+    info = np.iinfo(np.dtype(dtype))
+    values = torch.full((1, 1, HEIGHT, WIDTH), 1e30)
+    top = as_array(picture.give_back(values))
+    bottom = as_array(picture.give_back(-values))
+    assert (bottom == info.min).all()
+    # The largest float32 below the maximum, which is the maximum itself up to 16 bits.
+    assert (top > info.max * 0.9999).all()
+    if info.bits <= 16:
+        assert (top == info.max).all()
+
+
+def test_rounding_is_to_the_nearest() -> None:
+    picture = read(pattern("u1"))
+    values = torch.full((1, 1, HEIGHT, WIDTH), 7.6)
+    assert (as_array(picture.give_back(values)) == 8).all()
+
+
+# ---- colour --------------------------------------------------------------------------
+
+
+def test_luma_and_chroma_are_those_of_pil() -> None:
+    array = pattern("u1", 3)
+    picture = read(array)
+    assert picture.chroma is not None
+    ours = torch.cat([picture.luma * 255, picture.chroma * 255 + 128], 1)[0].movedim(0, -1)
+    theirs = np.asarray(Image.fromarray(array).convert("YCbCr"), dtype=np.float32)
+    assert np.abs(ours.numpy() - theirs).max() <= 1.0
+    assert np.abs(ours.numpy() - theirs).mean() < 0.5  # rounding alone
+
+
+def test_rgb_is_in_the_unit_range_and_grey_is_replicated() -> None:
+    array = pattern("u1", 3)
+    np.testing.assert_allclose(
+        read(array).rgb[0].movedim(0, -1).numpy(), array / 255, rtol=0, atol=1e-6
+    )
+    grey = read(array[..., 0])
+    assert grey.rgb.shape == (1, 3, HEIGHT, WIDTH)
+    assert grey.chroma is None
+    for channel in range(3):
+        assert torch.equal(grey.rgb[:, channel : channel + 1], grey.luma)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "f4", "f8"])
+@pytest.mark.parametrize("channels", [None, 1, 3])
+def test_fusing_its_own_luma_changes_nothing(dtype: str, channels: int | None) -> None:
+    array = pattern(dtype, channels)
+    picture = read(array)
+    back = picture.fused(picture.luma)
+    assert isinstance(back, np.ndarray)
+    assert back.dtype == array.dtype
+    assert back.shape == array.shape
+    np.testing.assert_allclose(back.astype(float), array.astype(float), rtol=0, atol=2e-6)
+
+
+def test_fused_keeps_the_colour_of_the_picture() -> None:
+    array = np.full((HEIGHT, WIDTH, 3), (140, 120, 100), dtype=np.uint8)
+    picture = read(array)
+    fused = read(as_array(picture.fused(picture.luma + 0.1)))
+    assert picture.chroma is not None
+    assert fused.chroma is not None
+    assert (fused.luma - picture.luma - 0.1).abs().max() < 1 / 255
+    assert (fused.chroma - picture.chroma).abs().max() < 1 / 255
+
+
+def test_fused_clips_colours_that_leave_the_gamut() -> None:
+    array = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
+    array[..., 0] = 255
+    picture = read(array)
+    fused = as_array(picture.fused(torch.ones_like(picture.luma)))
+    assert (fused[..., 0] == 255).all()  # red overflows: 255, not a wrapped dark value
+    assert (fused[..., 1] > 150).all()
+
+
+def test_fused_undoes_the_range() -> None:
+    counts = np.linspace(28000, 33000, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH).astype(np.uint16)
+    picture = read(counts, range=(27000, 34000))
+    np.testing.assert_array_equal(as_array(picture.fused(picture.luma)), counts)
+    half = as_array(picture.fused(torch.full_like(picture.luma, 0.5)))
+    assert (half == 30500).all()
+
+
+def test_fused_mirrors_the_kind() -> None:
+    path_like = Image.fromarray(pattern("u1", 3))
+    assert isinstance(read(path_like).fused(read(path_like).luma), Image.Image)
+    tensor = torch.rand(2, 3, HEIGHT, WIDTH, dtype=torch.float64)
+    picture = read(tensor)
+    fused = picture.fused(picture.luma)
+    assert isinstance(fused, torch.Tensor)
+    assert fused.dtype == torch.float64
+    torch.testing.assert_close(fused, tensor, rtol=0, atol=1e-6)
+
+
+def test_fused_and_give_back_refuse_other_shapes() -> None:
+    picture = read(pattern("u1", 3))
+    with pytest.raises(ValueError, match=r"expected a luma of shape \(1, 1, 12, 20\)"):
+        picture.fused(torch.zeros(1, 1, HEIGHT, WIDTH + 1))
+    with pytest.raises(ValueError, match=r"\(B, 3, H, W\).*as many channels"):
+        picture.give_back(torch.zeros(1, 1, HEIGHT, WIDTH))
+    with pytest.raises(ValueError, match="one by one"):
+        picture.give_back(torch.zeros(2, 3, HEIGHT, WIDTH))
+
+
+# ---- range ---------------------------------------------------------------------------
+
+
+def test_default_range_of_thermal_counts_is_a_percentile_stretch() -> None:
+    rng = np.random.default_rng(0)
+    counts = rng.integers(29000, 30000, (64, 64)).astype(np.uint16)
+    counts[0, 0], counts[0, 1] = 65535, 0  # a dead and a hot pixel
+    luma = read(counts).luma
+    assert luma.min() == 0
+    assert luma.max() == 1
+    assert 0.45 < float(luma.mean()) < 0.55
+    assert float(read(counts, range="minmax").luma.std()) < 0.02
+    assert float(read(counts, range="dtype").luma.std()) < 0.02
+
+
+def test_default_range_of_8_bit_and_floats_is_the_type() -> None:
+    array = np.clip(pattern("u1"), 60, 90)
+    np.testing.assert_allclose(read(array).luma[0, 0].numpy(), array / 255, atol=1e-6)
+    floats = pattern("f4") * 0.5
+    np.testing.assert_array_equal(read(floats).luma[0, 0].numpy(), floats)
+
+
+def test_range_in_units_of_the_image() -> None:
+    celsius = np.linspace(-10, 50, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+    luma = read(celsius, range=(0, 40)).luma[0, 0].numpy()
+    np.testing.assert_allclose(luma, np.clip(celsius / 40, 0, 1), atol=1e-6)
+
+
+def test_a_colour_image_is_stretched_by_one_range_for_all_channels() -> None:
+    array = pattern("u2", 3) // 8 + np.array([100, 200, 300], dtype=np.uint16)
+    picture = read(array, range="minmax")
+    assert picture.low.numel() == 1
+    assert float(picture.rgb.amin()) == 0
+    assert float(picture.rgb.amax()) == 1
+    assert float(picture.rgb[:, 0].amax()) < 1
+
+
+def test_each_image_of_a_batch_has_its_own_range() -> None:
+    batch = torch.stack([torch.full((1, HEIGHT, WIDTH), 10.0), torch.rand(1, HEIGHT, WIDTH)])
+    both = read(batch, range="minmax")
+    alone = read(batch[1:], range="minmax")
+    assert torch.equal(both.luma[1:], alone.luma)
+
+
+@pytest.mark.parametrize("dtype", ["u1", "u2", "i4", "f4"])
+@pytest.mark.parametrize("range_", ["minmax", "percentile"])
+def test_a_constant_image_becomes_zero(dtype: str, range_: images.Range) -> None:
+    array = np.full((HEIGHT, WIDTH), 100, dtype=dtype)
+    picture = read(array, range=range_)
+    assert (picture.luma == 0).all()
+    np.testing.assert_array_equal(as_array(picture.fused(picture.luma)), array)
+
+
+def test_percentiles_that_meet_fall_back_to_the_extremes() -> None:
+    array = np.full((100, 100), 300, dtype=np.uint16)
+    array[50, 50] = 400
+    luma = read(array).luma
+    assert luma[0, 0, 50, 50] == 1
+    assert float(luma.sum()) == 1
+
+
+def test_percentile_of_more_pixels_than_torch_quantile_takes() -> None:
+    big = torch.arange(4200 * 4000, dtype=torch.int32).view(4200, 4000)
+    luma = read(big, range="percentile").luma
+    assert float(luma.mean()) == pytest.approx(0.5, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "range_",
+    ["stretch", (5, 5), (6, 5), (0, float("nan")), (0, float("inf")), (1,), (1, 2, 3), 7, ("a", 1)],
+)
+def test_wrong_ranges_are_refused(range_: object) -> None:
+    with pytest.raises(ValueError, match=r"visible: expected range to be 'dtype'.*got.*give two"):
+        read(pattern("u1"), name="visible", range=range_)
+
+
+@pytest.mark.parametrize("scale", [255.0, 2.0, -1.0])
+def test_floats_outside_the_unit_range_need_a_range(scale: float) -> None:
+    array = pattern("f4") * scale
+    with pytest.raises(ValueError, match=r"expected floats in \[0, 1\], got .*pass range="):
+        read(array)
+    with pytest.raises(ValueError, match=r"expected floats in \[0, 1\]"):
+        read(torch.from_numpy(array))
+    read(array, range="minmax")
+
+
+# ---- files ---------------------------------------------------------------------------
+
+
+def turned(array: np.ndarray, orientation: int) -> np.ndarray:
+    """The pixels as stored in a file with this EXIF orientation (the inverse of showing them)."""
+    return {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](array).copy()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4", "rgb"])
+def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int, dtype: str) -> None:
+    array = pattern("u1", 3) if dtype == "rgb" else pattern(dtype)
+    exif = Image.Exif()
+    exif[274] = orientation
+    for suffix in [".tif"] if dtype == "f4" else [".png", ".tif"]:
+        path = tmp_path / f"a{suffix}"
+        Image.fromarray(turned(array, orientation)).save(path, exif=exif)
+        picture = read(path)
+        back = picture.give_back(picture.values)
+        assert isinstance(back, Image.Image)
+        np.testing.assert_array_equal(np.asarray(back), array)
+        # Through a stream: given a name, Pillow 13 maps a grey TIFF into memory with height and width
+        # exchanged, and scrambles it before we see it.
+        with path.open("rb") as stream, Image.open(stream) as opened:
+            np.testing.assert_array_equal(as_array(read(opened).values[0, 0]), array_grey(array))
+
+
+def array_grey(array: np.ndarray) -> np.ndarray:
+    return array if array.ndim == 2 else array[..., 0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_16_bit_files_keep_their_counts(tmp_path: Path, suffix: str) -> None:
+    counts = pattern("u2")
+    save(counts, tmp_path / f"a{suffix}")
+    picture = read(str(tmp_path / f"a{suffix}"))
+    np.testing.assert_array_equal(picture.values[0, 0].numpy(), counts)
+    back = picture.give_back(picture.values)
+    assert isinstance(back, Image.Image)
+    assert back.mode == "I;16"
+
+
+def test_big_endian_tiff(tmp_path: Path) -> None:
+    counts = pattern("u2")
+    Image.frombytes("I;16B", (WIDTH, HEIGHT), counts.astype(">u2").tobytes()).save(
+        tmp_path / "big.tif"
+    )
+    with Image.open(tmp_path / "big.tif") as opened:
+        assert opened.mode == "I;16B"
+    picture = read(tmp_path / "big.tif")
+    np.testing.assert_array_equal(picture.values[0, 0].numpy(), counts)
+    np.testing.assert_array_equal(as_array(picture.give_back(picture.values)), counts)
+
+
+def test_float_tiff_in_degrees(tmp_path: Path) -> None:
+    celsius = pattern("f4") * 40
+    save(celsius, tmp_path / "a.tif")
+    with pytest.raises(ValueError, match="pass range="):
+        read(tmp_path / "a.tif")
+    picture = read(tmp_path / "a.tif", range=(0, 40))
+    back = picture.give_back(picture.values)
+    assert isinstance(back, Image.Image)
+    assert back.mode == "F"
+    np.testing.assert_array_equal(np.asarray(back), celsius)
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f2"])
+def test_float_tiffs_that_only_tifffile_reads(tmp_path: Path, dtype: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    array = pattern(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", array)
+    picture = read(tmp_path / "a.tif")
+    np.testing.assert_array_equal(picture.values[0, 0].numpy(), array.astype(np.float32))
+    assert isinstance(picture.give_back(picture.values), Image.Image)
+
+
+def test_16_bit_colour_tiff_keeps_16_bits(tmp_path: Path) -> None:
+    pytest.importorskip("tifffile")
+    array = pattern("u2", 3)
+    save(array, tmp_path / "a.tif")
+    picture = read(tmp_path / "a.tif")
+    back = picture.give_back(picture.values)
+    assert isinstance(back, np.ndarray)  # PIL has no such mode
+    np.testing.assert_array_equal(back, array)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_16_bit_colour_tiff_is_upright(tmp_path: Path, orientation: int) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    array = pattern("u2", 3)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        turned(array, orientation),
+        photometric="rgb",
+        extratags=[(274, 3, 1, orientation, True)],
+    )
+    np.testing.assert_array_equal(as_array(read(tmp_path / "a.tif").values[0, 0]), array[..., 0])
+
+
+def test_16_bit_colour_planar_tiff(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    array = pattern("u2", 3)
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.moveaxis(array, -1, 0), photometric="rgb", planarconfig="separate"
+    )
+    np.testing.assert_array_equal(read(tmp_path / "a.tif").values[0, 2].numpy(), array[..., 2])
+
+
+def test_16_bit_colour_without_tifffile_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", pattern("u2", 3), photometric="rgb")
+    monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
+    picture = read(tmp_path / "a.tif")
+    assert picture.values.max() <= 255
+    assert "16-bit colour, which is read as 8-bit" in caplog.text
+    with pytest.raises(ValueError, match=r"needs tifffile; pip install 'umfuse\[tiff\]'"):
+        save(pattern("u2", 3), tmp_path / "b.tif")
+
+
+def test_16_bit_colour_png_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    array = pattern(">u2", 3)
+    rows = b"".join(b"\0" + row.tobytes() for row in array)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    picture = read(tmp_path / "a.png")
+    assert "16-bit colour, which is read as 8-bit" in caplog.text
+    assert np.abs(picture.rgb[0].movedim(0, -1).numpy() - array / 65535).max() < 1 / 200
+
+
+def test_8_bit_and_16_bit_grey_files_log_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name, array in {"a.png": pattern("u2"), "b.png": pattern("u1", 3)}.items():
+        save(array, tmp_path / name)
+        read(tmp_path / name)
+    assert not caplog.records
+
+
+def test_palettes(tmp_path: Path) -> None:
+    array = pattern("u1", 3) // 64 * 64
+    colour = Image.fromarray(array).quantize(64)
+    picture = read(colour)
+    expected = np.asarray(colour.convert("RGB"))
+    np.testing.assert_array_equal(as_array(picture.give_back(picture.values)), expected)
+
+    grey = Image.fromarray(pattern("u1")).convert("P")
+    back = read(grey).give_back(read(grey).values)
+    assert isinstance(back, Image.Image)
+    assert back.mode == "L"
+    np.testing.assert_array_equal(np.asarray(back), np.asarray(grey.convert("L")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "back"),
+    [
+        ("1", "L"),
+        ("LA", "L"),
+        ("La", "L"),
+        ("RGBA", "RGB"),
+        ("RGBa", "RGB"),
+        ("RGBX", "RGB"),
+        ("CMYK", "RGB"),
+        ("YCbCr", "RGB"),
+        ("HSV", "RGB"),
+        ("PA", "RGB"),
+    ],
+)
+def test_other_modes_of_pil(mode: str, back: str) -> None:
+    image = Image.fromarray(pattern("u1", 3))
+    if mode in ("La", "RGBa"):
+        image = image.convert(mode.upper()).convert(mode)
+    else:
+        image = image.convert("L" if mode == "1" else "RGBA" if mode == "PA" else "RGB")
+        image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
+    given = read(image).give_back(read(image).values)
+    assert isinstance(given, Image.Image)
+    assert given.mode == back
+    if mode in ("LA", "RGBA", "CMYK"):
+        np.testing.assert_array_equal(np.asarray(given), np.asarray(image.convert(back)))
+    if mode == "1":
+        assert set(np.unique(np.asarray(given))) == {0, 255}
+
+
+def test_modes_without_a_meaning_here_are_refused() -> None:
+    with pytest.raises(ValueError, match="PIL mode 'LAB'; convert it to 'RGB'"):
+        read(Image.new("LAB", (WIDTH, HEIGHT)))
+
+
+def test_alpha_is_dropped_with_a_note(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="umfuse.images")
+    rgba = pattern("u1", 4)
+    tensor = torch.from_numpy(np.moveaxis(rgba, -1, 0).copy())
+    for image in (rgba, Image.fromarray(rgba), tensor):
+        caplog.clear()
+        picture = read(image)
+        assert picture.channels == 3
+        assert "(alpha) is dropped" in caplog.text or "alpha channel is dropped" in caplog.text
+        np.testing.assert_array_equal(
+            picture.values[0].movedim(0, -1).numpy(), rgba[..., :3].astype(np.float32)
+        )
+
+
+def test_false_colour_infrared_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    read(pattern("u1", 3), name="visible")
+    read(np.repeat(pattern("u1", 1), 3, axis=2), name="infrared")
+    assert not caplog.records
+    read(pattern("u1", 3), name="infrared")
+    assert "false-colour palette is not temperature" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".gif"])
+def test_the_first_of_several_frames_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    first, second = (Image.fromarray(pattern("u1", seed=seed)) for seed in (1, 2))
+    path = tmp_path / f"a{suffix}"
+    first.save(path, save_all=True, append_images=[second])
+    picture = read(path)
+    assert "several frames, the first is used" in caplog.text
+    np.testing.assert_array_equal(picture.values[0, 0].numpy(), np.asarray(first))
+
+
+# ---- bad input -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("image", [None, 3, 2.5, [[1, 2], [3, 4]], b"a.png", object()])
+def test_other_types_are_refused(image: object) -> None:
+    with pytest.raises(TypeError, match=r"infrared: expected a path, a PIL image.*got \w+; wrap"):
+        read(image, name="infrared")
+
+
+@pytest.mark.parametrize("dtype", ["?", "c8", "O", "U1", "M8[s]"])
+def test_other_array_dtypes_are_refused(dtype: str) -> None:
+    with pytest.raises(TypeError, match="expected integers or floats, got an array of dtype"):
+        read(np.zeros((HEIGHT, WIDTH), dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_other_tensor_dtypes_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(TypeError, match="expected a dense tensor of integers or floats, got torch"):
+        read(torch.zeros(HEIGHT, WIDTH).to(dtype))
+    with pytest.raises(TypeError, match="sparse"):
+        read(torch.eye(HEIGHT).to_sparse())
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((), "one image at a time"),
+        ((20,), "one image at a time"),
+        ((12, 20, 5), "pick the channels"),
+        ((12, 20, 2), "pick the channels"),
+        ((3, 12, 20), r"np.moveaxis\(array, 0, -1\)"),
+        ((2, 12, 20, 3), "one image at a time"),
+    ],
+)
+def test_other_array_shapes_are_refused(shape: tuple[int, ...], remedy: str) -> None:
+    with pytest.raises(ValueError, match=r"expected an array \(H, W\).*got shape.*" + remedy):
+        read(np.zeros(shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((), "pick channels"),
+        ((20,), "pick channels"),
+        ((5, 12, 20), "pick channels"),
+        ((2, 12, 20), "pick channels"),
+        ((12, 20, 3), r"movedim\(-1, -3\)"),
+        ((1, 1, 1, 12, 20), "pick channels"),
+    ],
+)
+def test_other_tensor_shapes_are_refused(shape: tuple[int, ...], remedy: str) -> None:
+    with pytest.raises(ValueError, match=r"expected a tensor \(H, W\).*got shape.*" + remedy):
+        read(torch.zeros(shape))
+
+
+def test_empty_and_tiny_images_are_refused() -> None:
+    for empty in (np.zeros((0, 20)), torch.zeros(3, 0, 20), Image.new("L", (0, 0))):
+        with pytest.raises(ValueError, match="expected pixels, got an empty"):
+            read(empty)
+    with pytest.raises(ValueError, match="expected pixels, got an empty tensor"):
+        read(torch.zeros(0, 3, 12, 20))
+    for tiny in (np.zeros((1, 1)), torch.zeros(20, 7), Image.new("RGB", (1, 1))):
+        with pytest.raises(ValueError, match=r"expected at least 8 x 8 pixels, got \d x \d+"):
+            read(tiny)
+    read(np.zeros((8, 8)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_inf_are_refused(bad: float) -> None:
+    array = pattern("f8")
+    array[3, 4] = bad
+    for image in (array, torch.from_numpy(array), Image.fromarray(array.astype(np.float32))):
+        with pytest.raises(ValueError, match=r"got 1 that are NaN, Inf .*nan_to_num"):
+            read(image, range="minmax")
+
+
+def test_values_beyond_float32_are_refused() -> None:
+    with pytest.raises(ValueError, match="beyond float32"):
+        read(np.full((HEIGHT, WIDTH), 1e300), range="minmax")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"infrared: .*nothing\.png does not exist"):
+        read(tmp_path / "nothing.png", name="infrared")
+    with pytest.raises(IsADirectoryError, match="expected an image file, got the folder"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.jpg", "a"])
+def test_text_named_as_an_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("this is not an image\n" * 10)
+    with pytest.raises(ValueError, match="is in no format that can be read; convert it"):
+        read(tmp_path / name)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # it says so, too
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_truncated_files(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    save(np.random.default_rng(0).integers(0, 256, (100, 100, 3)).astype(np.uint8), path)
+    whole = path.read_bytes()
+    for keep in (len(whole) // 2, 40, 0):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=r"truncated or damaged|no format that can be read"):
+            read(path)
+    # A PIL image decodes late: the same error comes from the image that the caller opened.
+    path.write_bytes(whole[: len(whole) // 2])
+    try:
+        opened = Image.open(path)
+    except OSError:
+        return
+    with opened, pytest.raises(ValueError, match="cannot be decoded"):
+        read(opened)
+
+
+def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(pattern("u1"), tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"more pixels than Pillow trusts.*MAX_IMAGE_PIXELS"):
+        read(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")
+def test_unreadable_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    save(pattern("u1"), path)
+    path.chmod(0)
+    with pytest.raises(PermissionError, match="cannot open the image file"):
+        read(path)
+
+
+# ---- save ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "suffix"),
+    [
+        ("u1", None, ".png"),
+        ("u1", 3, ".png"),
+        ("u1", 4, ".png"),
+        ("u1", 1, ".bmp"),
+        ("u1", 3, ".TIFF"),
+        ("u2", None, ".png"),
+        (">u2", None, ".tif"),
+        ("i4", None, ".tif"),
+        ("f4", None, ".tif"),
+        ("f8", None, ".tif"),
+    ],
+)
+def test_saved_pixels_are_read_again(
+    tmp_path: Path, dtype: str, channels: int | None, suffix: str
+) -> None:
+    array = pattern(dtype, channels)
+    tensor = torch.from_numpy(array.astype(array.dtype.newbyteorder("="))[None])
+    if channels is not None:
+        tensor = tensor.movedim(-1, 1)
+    for number, image in enumerate((array, tensor)):
+        path = tmp_path / f"{number}{suffix}"
+        save(image, path)
+        with Image.open(path) as opened:
+            np.testing.assert_array_equal(
+                np.asarray(opened).squeeze(),
+                array.astype("f4" if dtype == "f8" else dtype).squeeze(),
+            )
+
+
+def test_float_images_in_the_unit_range_can_be_saved_as_8_bit(tmp_path: Path) -> None:
+    for image in (pattern("f4", 3), pattern("f4"), torch.rand(3, HEIGHT, WIDTH).bfloat16()):
+        save(image, tmp_path / "a.png")
+        values = read(tmp_path / "a.png").values[0]
+        wanted = as_array(image)
+        wanted = wanted if isinstance(image, torch.Tensor) else np.moveaxis(wanted, -1, 0)
+        if image.ndim == 2:
+            values, wanted = values[0], image
+        np.testing.assert_array_equal(values.numpy(), np.rint(wanted * np.float32(255)))
+    with pytest.raises(ValueError, match=r"PNG cannot hold floats.*save it as \.tif"):
+        save(pattern("f4") * 300, tmp_path / "b.png")
+    with pytest.raises(ValueError, match="JPEG cannot hold floats"):
+        save(Image.fromarray(pattern("f4") * 300), tmp_path / "b.jpg")
+
+
+def test_save_overwrites_and_leaves_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    save(pattern("u1", seed=1), path)
+    save(Image.fromarray(pattern("u1", seed=2)), str(path))
+    np.testing.assert_array_equal(as_array(read(path).values[0, 0]), pattern("u1", seed=2))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_save_through_a_link_keeps_the_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    save(pattern("u1", seed=1), tmp_path / "real" / "a.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "real" / "a.png")
+    save(pattern("u1", seed=2), tmp_path / "link.png")
+    assert (tmp_path / "link.png").is_symlink()
+    np.testing.assert_array_equal(
+        as_array(read(tmp_path / "real" / "a.png").values[0, 0]), pattern("u1", seed=2)
+    )
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_disk_full_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool
+) -> None:
+    path = tmp_path / "a.png"
+    if existing:
+        save(pattern("u1"), path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+
+    def full(self: Image.Image, file: object, *args: object, **kwargs: object) -> None:
+        file.write(b"\x89PNG half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(OSError, match=r"No space left.*no file was changed, check space") as caught:
+        save(pattern("u1", seed=2), path)
+    assert caught.value.errno == errno.ENOSPC
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+def test_an_interrupt_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(pattern("u1"), tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
+def test_save_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    grey, deep = pattern("u1"), pattern("u2")
+    with pytest.raises(FileNotFoundError, match=r"the folder .*missing does not exist; create"):
+        save(grey, tmp_path / "missing" / "a.png")
+    with pytest.raises(ValueError, match=r"expected a suffix such as .png.*got '.xyz'"):
+        save(grey, tmp_path / "a.xyz")
+    with pytest.raises(ValueError, match="got ''"):
+        save(grey, tmp_path / "a")
+    with pytest.raises(ValueError, match=r"JPEG cannot hold 16-bit grey; save it as .png or .tif"):
+        save(deep, tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match=r"PNG cannot hold 32-bit grey; save it as .tif"):
+        save(pattern("i4"), tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"PNG cannot hold colour of uint16.*save it as .tif"):
+        save(pattern("u2", 3), tmp_path / "a.png")
+    with pytest.raises(ValueError, match="cannot write mode RGBA as JPEG; convert the image"):
+        save(pattern("u1", 4), tmp_path / "a.jpg")
+    with pytest.raises(ValueError, match="save the images of a batch one by one"):
+        save(torch.rand(2, 3, HEIGHT, WIDTH), tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"got shape \(12, 20, 5\)"):
+        save(np.zeros((12, 20, 5), dtype=np.uint8), tmp_path / "a.png")
+    with pytest.raises(TypeError, match="got int64; cast"):
+        save(pattern("i8"), tmp_path / "a.png")
+    with pytest.raises(TypeError, match=r"expected a PIL image.*got list"):
+        save([1, 2], tmp_path / "a.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        save(grey, tmp_path / "folder.png")
+    assert [p.name for p in tmp_path.iterdir()] == ["folder.png"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16, torch.float16, torch.float32])
+def test_tensors_stay_on_their_device(dtype: torch.dtype) -> None:
+    tensor = (torch.rand(2, 3, HEIGHT, WIDTH) * (1 if dtype.is_floating_point else 255)).to(dtype)
+    picture = read(tensor.cuda())
+    assert picture.values.is_cuda
+    back = picture.give_back(picture.values.cpu())
+    assert isinstance(back, torch.Tensor)
+    assert back.is_cuda
+    assert torch.equal(back.cpu().double(), tensor.double())
