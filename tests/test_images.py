@@ -359,7 +359,7 @@ def test_exif_orientation_is_applied_once(tmp_path: Path, orientation: int, dtyp
         back = picture.give_back(picture.values)
         assert isinstance(back, Image.Image)
         np.testing.assert_array_equal(np.asarray(back), array)
-        # Through a stream: given a name, Pillow 13 maps a grey TIFF into memory with height and width
+        # Through a stream: given a name, Pillow 13 maps a grey TIFF into memory with its sides
         # exchanged, and scrambles it before we see it.
         with path.open("rb") as stream, Image.open(stream) as opened:
             np.testing.assert_array_equal(as_array(read(opened).values[0, 0]), array_grey(array))
