@@ -145,18 +145,13 @@ class Mrrn(nn.Module):
                 f"{tuple(fixed.shape)} and {tuple(moving.shape)}"
             )
         multiple = 2**self.config.levels
-        features = torch.cat(
-            (pad(fixed, multiple, "replicate"), pad(moving, multiple, "replicate"))
+        of_fixed, of_moving = (
+            self._features(pad(image, multiple, "replicate")) for image in (fixed, moving)
         )
-        pyramid: list[Tensor] = []
-        for stage in self.encoder:
-            features = stage(features)
-            pyramid.append(features)
         found: list[_Found] = []
         for level in self.levels:
-            of_fixed, of_moving = pyramid.pop().chunk(2)
             before = found[-1] if found else None
-            found.append(level(of_fixed, of_moving, before))
+            found.append(level(of_fixed.pop(), of_moving.pop(), before))
         field = found[-1].field
         for _ in range(self.config.finest.bit_length() - 1):
             field = _double(field, self.config.upsampling)
@@ -166,6 +161,14 @@ class Mrrn(nn.Module):
             tuple(one.match for one in found if one.match is not None),
             tuple(one.confidence for one in found if one.confidence is not None),
         )
+
+    def _features(self, image: Tensor) -> list[Tensor]:
+        """Returns the features of every level, finest first."""
+        pyramid: list[Tensor] = []
+        for stage in self.encoder:
+            image = stage(image)
+            pyramid.append(image)
+        return pyramid
 
 
 class _Found(NamedTuple):
