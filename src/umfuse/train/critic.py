@@ -1,0 +1,42 @@
+"""The critic of CPSTN: which patches of an image look real."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class PatchCritic(nn.Module):
+    """Scores overlapping patches of 70x70 pixels (Isola et al., doi:10.1109/CVPR.2017.632).
+
+    Args:
+        channels: Of the image.
+        filters: Of the first layer; 64 in the paper.
+    """
+
+    def __init__(self, channels: int = 1, filters: int = 64) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, filters, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.2),
+        ]
+        inputs = filters
+        for stride in (2, 2, 1):
+            layers += [
+                nn.Conv2d(inputs, 2 * inputs, 4, stride=stride, padding=1),
+                nn.InstanceNorm2d(2 * inputs),
+                nn.LeakyReLU(0.2),
+            ]
+            inputs *= 2
+        self.layers = nn.Sequential(*layers, nn.Conv2d(inputs, 1, 4, padding=1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, std=0.02)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Returns scores ``(B, 1, about H / 8, about W / 8)``, without bounds.
+
+        Args:
+            image: ``(B, channels, H, W)`` in [0, 1], both sides at least 32 pixels.
+        """
+        scores: Tensor = self.layers(2 * image - 1)
+        return scores

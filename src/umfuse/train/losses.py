@@ -1,0 +1,244 @@
+"""The losses of the paper, one function an equation, and the few that measure better.
+
+Numbers of equations are those of Wang et al., IJCAI 2022, doi:10.24963/ijcai.2022/487. Images are
+float tensors ``(B, C, H, W)`` in [0, 1]; every function returns a scalar unless it says otherwise.
+Fields are pixels. Losses are computed in float32 (or float64 if given so) under every autocast.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., doi:10.1109/ACSSC.2003.1292216
+
+
+def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """Returns the mean of ``sqrt(difference^2 + epsilon^2)``, a smooth L1."""
+    return (_precise(difference).square() + epsilon**2).sqrt().mean()
+
+
+def ms_ssim(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
+    """Returns the multi-scale structural similarity of two batches, in [0, 1].
+
+    11x11 Gaussian windows of sigma 1.5 without padding, up to five scales: as many as the smaller
+    side has room for, their weights normalised to one. The range matters: with 255 for images in
+    [0, 1] the constants swamp the images and black scores almost 1.
+
+    Args:
+        a: ``(B, C, H, W)``.
+        b: Of the same shape.
+        data_range: Largest minus smallest possible value.
+
+    Raises:
+        ValueError: If the shapes differ or a side is below 11 pixels.
+    """
+    if a.shape != b.shape or min(a.shape[-2:]) < 11:
+        raise ValueError(
+            "ms_ssim needs two batches of one shape with sides of 11 pixels or more, "
+            f"got {tuple(a.shape)} and {tuple(b.shape)}"
+        )
+    a, b = _precise(a), _precise(b)
+    levels = 1
+    while levels < len(_SCALES) and min(a.shape[-2:]) > 10 * 2**levels:
+        levels += 1
+    weights = a.new_tensor(_SCALES[:levels])
+    weights = weights / weights.sum()
+    result = torch.ones((), dtype=a.dtype, device=a.device)
+    for level in range(levels):
+        luminance, contrast = _ssim(a, b, data_range)
+        # Negative contrast has no real power; the reference implementations clamp it as well.
+        last = level == levels - 1
+        term = ((luminance * contrast) if last else contrast).mean((2, 3)).clamp_min(0)
+        result = result * (term + 1e-12) ** weights[level]
+        if not last:
+            pad = (a.shape[-2] % 2, a.shape[-1] % 2)
+            a, b = F.avg_pool2d(a, 2, padding=pad), F.avg_pool2d(b, 2, padding=pad)
+    return result.mean()
+
+
+def structure(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns Eq. 16: how far the fused image is from both sources in MS-SSIM, in [0, 2]."""
+    return 2 - ms_ssim(fused, infrared) - ms_ssim(fused, visible)
+
+
+def laplacian(image: Tensor) -> Tensor:
+    """Returns the Laplacian over the eight neighbours, borders replicated, not normalised."""
+    kernel = image.new_ones(3, 3)
+    kernel[1, 1] = -8
+    return _filter(_precise(image), kernel[None])
+
+
+def sobel(image: Tensor) -> Tensor:
+    """Returns the gradient ``(B, 2 C, H, W)`` per pixel: x of all channels, then y."""
+    smooth, slope = image.new_tensor([0.25, 0.5, 0.25]), image.new_tensor([-0.5, 0.0, 0.5])
+    kernels = torch.stack((torch.outer(smooth, slope), torch.outer(slope, smooth)))
+    both = _filter(_precise(image), kernels)
+    return torch.cat((both[:, 0::2], both[:, 1::2]), 1)
+
+
+def joint_gradient(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns Eq. 17: the mean L1 distance to the stronger of the two gradients.
+
+    The gradient is Sobel's, a vector: per pixel the source with the longer one is the target, sign
+    and direction with it. (The authors' code compares absolute Laplacians divided by 16, which
+    weighs next to nothing and lets edges turn over.)
+
+    Args:
+        fused: ``(B, 1, H, W)``.
+        infrared: ``(B, 1, H, W)``.
+        visible: ``(B, 1, H, W)``.
+    """
+    ours, ir, vis = sobel(fused), sobel(infrared), sobel(visible)
+    stronger = ir.square().sum(1, keepdim=True) > vis.square().sum(1, keepdim=True)
+    return (ours - torch.where(stronger, ir, vis)).abs().mean()
+
+
+def saliency(image: Tensor) -> Tensor:
+    """Returns the histogram contrast of every pixel: its mean distance to all others, in [0, 1].
+
+    ``S[i] = sum_j |i - j| histogram[j]`` over 256 grey levels, divided by the largest value of the
+    picture. It has no gradient.
+
+    Args:
+        image: ``(B, 1, H, W)``.
+    """
+    levels = (image.detach().float().clamp(0, 1) * 255).round().long().flatten(1)
+    counts = torch.zeros(len(levels), 256, device=image.device)
+    counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=counts.dtype))
+    value = torch.arange(256, device=image.device, dtype=counts.dtype)
+    contrast = counts @ (value[:, None] - value).abs()
+    map_ = contrast.gather(1, levels)
+    return (map_ / map_.amax(1, keepdim=True).clamp_min(1e-12)).view_as(image)
+
+
+def saliency_weight(infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns the weight ``(B, 1, H, W)`` of the infrared image, that of the visible is the rest.
+
+    Eq. 18 as the authors' code has it, ``0.5 + 0.5 (S_ir - S_vis)``; as printed it divides by
+    ``S_ir - S_vis`` and runs to infinity.
+    """
+    return 0.5 + 0.5 * (saliency(infrared) - saliency(visible))
+
+
+def self_visual_saliency(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns the second line of Eq. 18: L1 to the mean of the sources, weighed by saliency."""
+    weight = saliency_weight(infrared, visible)
+    target = weight * _precise(infrared) + (1 - weight) * _precise(visible)
+    return (_precise(fused) - target).abs().mean()
+
+
+def intensity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns the mean L1 distance to the brighter of the two sources."""
+    return (_precise(fused) - torch.maximum(_precise(infrared), _precise(visible))).abs().mean()
+
+
+def content(image: Tensor, other: Tensor) -> Tensor:
+    """Returns one term of L_con, Eq. 11: the mean absolute difference."""
+    return (_precise(image) - _precise(other)).abs().mean()
+
+
+def edge(image: Tensor, other: Tensor) -> Tensor:
+    """Returns one term of L_edge, Eq. 11: the Charbonnier distance of the Laplacians."""
+    return charbonnier(laplacian(image) - laplacian(other))
+
+
+def smoothness(displacement: Tensor) -> Tensor:
+    """Returns Eq. 14: the mean absolute difference of neighbours, pixels per pixel."""
+    field = _precise(displacement)
+    return field.diff(dim=3).abs().mean() + field.diff(dim=2).abs().mean()
+
+
+def end_point(displacement: Tensor, truth: Tensor, valid: Tensor, epsilon: float = 0.1) -> Tensor:
+    """Returns the mean distance between two fields where they hold, smooth near zero.
+
+    Args:
+        displacement: ``(B, 2, H, W)`` pixels.
+        truth: ``(B, 2, H, W)`` pixels.
+        valid: ``(B, 1, H, W)``, the weight of each pixel; bool or float.
+        epsilon: Pixels below which the distance counts as its square.
+    """
+    gap = (_precise(displacement) - _precise(truth)).square().sum(1, keepdim=True)
+    weight = valid.to(gap.dtype)
+    distance = (gap + epsilon**2).sqrt() - epsilon
+    return (distance * weight).sum() / weight.sum().clamp_min(1)
+
+
+def lsgan(scores: Tensor, *, real: bool) -> Tensor:
+    """Returns the mean squared distance of a critic's scores to 1 (real) or 0 (LSGAN).
+
+    Mao et al., ICCV 2017, doi:10.1109/ICCV.2017.304.
+    """
+    return (_precise(scores) - float(real)).square().mean()
+
+
+class ImagePool(nn.Module):
+    """Former fakes for the critic, so that it does not forget them.
+
+    Shrivastava et al., CVPR 2017, doi:10.1109/CVPR.2017.241. A checkpoint of the task holds the
+    pool, so that training goes on where it stopped.
+
+    Args:
+        size: Number of images that are kept.
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        super().__init__()
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def forward(self, fakes: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns a batch of the same shape: half of it new, half of it exchanged with the pool."""
+        result: list[Tensor] = []
+        for fake in fakes.detach().float():
+            if len(self.images) < self.size:
+                self.images.append(fake)
+                result.append(fake)
+            elif float(torch.rand((), generator=generator)) < 0.5:
+                index = int(torch.randint(self.size, (), generator=generator))
+                result.append(self.images[index].to(fake))
+                self.images[index] = fake
+            else:
+                result.append(fake)
+        return torch.stack(result)
+
+    def get_extra_state(self) -> list[Tensor]:
+        """Returns the images, for `state_dict`."""
+        return list(self.images)
+
+    def set_extra_state(self, state: list[Tensor]) -> None:
+        """Takes the images of a checkpoint."""
+        self.images = list(state)
+
+
+def _precise(image: Tensor) -> Tensor:
+    """Returns the tensor in float32, or float64 if it is that."""
+    return image if image.dtype == torch.float64 else image.float()
+
+
+def _filter(image: Tensor, kernels: Tensor) -> Tensor:
+    """Returns every channel filtered by every kernel (N, k, k), borders replicated."""
+    channels = image.shape[1]
+    pad = kernels.shape[-1] // 2
+    padded = F.pad(image, (pad, pad, pad, pad), mode="replicate")
+    weight = kernels.to(image.dtype).repeat(channels, 1, 1)[:, None]
+    with torch.autocast(image.device.type, enabled=False):
+        return F.conv2d(padded, weight, groups=channels)
+
+
+def _ssim(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
+    """Returns the luminance and the contrast-structure maps of SSIM, valid windows only."""
+    offset = torch.arange(-5, 6, dtype=a.dtype, device=a.device)
+    window = torch.exp(-(offset**2) / (2 * 1.5**2))
+    window = window / window.sum()
+    stack = torch.cat((a, b, a * a, b * b, a * b), 1)
+    groups = stack.shape[1]
+    with torch.autocast(a.device.type, enabled=False):
+        blurred = F.conv2d(stack, window.view(1, 1, 1, -1).repeat(groups, 1, 1, 1), groups=groups)
+        blurred = F.conv2d(blurred, window.view(1, 1, -1, 1).repeat(groups, 1, 1, 1), groups=groups)
+    mean_a, mean_b, aa, bb, ab = blurred.chunk(5, 1)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
+    covariance, variances = ab - mean_a * mean_b, aa - mean_a**2 + bb - mean_b**2
+    return luminance, (2 * covariance + c2) / (variances + c2)

@@ -1,0 +1,153 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import ConcatDataset, DataLoader
+
+from umfuse.train import PairDataset, Photometric, Rendered, ViewConfig, Views
+
+
+def test_pairs_meet_by_stem_and_stay_in_range(pair_folders):
+    pairs = PairDataset(*pair_folders)
+    assert pairs.stems == ["a", "b", "c"]
+    pair = pairs[1]
+    assert pair["infrared"].shape == (1, 72, 96)
+    assert pair["visible"].shape == (3, 72, 96)
+    expected = np.asarray(Image.open(pair_folders[0] / "b.png"), dtype=np.float32) / 255
+    np.testing.assert_allclose(pair["infrared"][0].numpy(), expected, atol=1e-6)
+    assert pair["visible"].min() >= 0
+    assert pair["visible"].max() <= 1
+
+
+def test_suffixes_may_differ(pair_folders):
+    ir, vis = pair_folders
+    Image.open(ir / "a.png").save(ir / "a.bmp")
+    (ir / "a.png").unlink()
+    assert len(PairDataset(ir, vis)) == 3
+
+
+def test_another_size_is_brought_to_the_visible_grid(pair_folders):
+    ir, vis = pair_folders
+    whole = PairDataset(ir, vis)[0]["infrared"]
+    Image.open(ir / "a.png").resize((48, 36), Image.Resampling.BOX).save(ir / "a.png")
+    pair = PairDataset(ir, vis)[0]
+    assert pair["infrared"].shape == (1, 72, 96)
+    assert (pair["infrared"] - whole).abs().mean() < 0.05
+
+
+def test_orphans_are_named_with_the_folder_that_lacks_them(pair_folders):
+    ir, vis = pair_folders
+    (vis / "b.png").unlink()
+    with pytest.raises(ValueError, match=r"1 images.*'b' is in '.*ir' but not in '.*vis'"):
+        PairDataset(ir, vis)
+
+
+def test_one_stem_twice_is_refused(pair_folders):
+    ir, vis = pair_folders
+    Image.open(ir / "a.png").save(ir / "a.bmp")
+    with pytest.raises(ValueError, match="share a stem"):
+        PairDataset(ir, vis)
+
+
+def test_missing_and_empty_folders_are_told_apart(tmp_path, pair_folders):
+    with pytest.raises(ValueError, match="is not a folder"):
+        PairDataset(tmp_path / "none", pair_folders[1])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        PairDataset(tmp_path / "empty", pair_folders[1])
+
+
+def test_only_and_without_choose_stems(pair_folders):
+    assert PairDataset(*pair_folders, only=["c"]).stems == ["c"]
+    assert PairDataset(*pair_folders, without=["c"]).stems == ["a", "b"]
+    with pytest.raises(ValueError, match="no pair is called 'z'"):
+        PairDataset(*pair_folders, without=["z"])
+    with pytest.raises(ValueError, match="no pairs are left"):
+        PairDataset(*pair_folders, without=["a", "b", "c"])
+
+
+def test_the_cache_keeps_within_its_room(pair_folders):
+    ir, vis = pair_folders
+    one = 4 * 72 * 96 * 4  # float32 bytes of a pair
+    pairs = PairDataset(ir, vis, cache=one)
+    first = [pairs[0], pairs[1]]
+    for folder in (ir, vis):
+        for file in folder.iterdir():
+            Image.new("L", (96, 72)).save(file)
+    assert torch.equal(pairs[0]["infrared"], first[0]["infrared"])
+    assert pairs[1]["infrared"].max() == 0
+
+
+def test_a_view_depends_on_its_number_alone(pair_folders):
+    looks = Photometric(gamma=0.5, contrast=0.3, brightness=0.1, noise=0.05, blur=1, invert=0.5)
+    config = ViewConfig(size=(40, 48), infrared=looks, visible=looks)
+    views = Views(PairDataset(*pair_folders), config, seed=1)
+    seen = [views[k] for k in range(6)]
+    again = Views(PairDataset(*pair_folders), config, seed=1)[4]
+    for name, value in again.items():
+        assert torch.equal(value, seen[4][name])
+    assert seen[0]["infrared"].shape == (1, 40, 48)
+    assert not torch.equal(seen[0]["infrared"], seen[3]["infrared"])
+    other = Views(PairDataset(*pair_folders), config, seed=2)[4]
+    assert not torch.equal(other["infrared"], again["infrared"])
+
+
+def test_every_pair_is_seen_once_an_epoch(pair_folders):
+    pairs = PairDataset(*pair_folders)
+    whole = ViewConfig(size=(72, 96), scale=(1, 1), flip=False)
+    views = Views(pairs, whole)
+    for epoch in range(3):
+        seen = [views[3 * epoch + k]["infrared"] for k in range(3)]
+        found = [[torch.equal(view, pairs[i]["infrared"]) for i in range(3)] for view in seen]
+        assert sorted(row.index(True) for row in found) == [0, 1, 2]
+
+
+def test_both_images_are_cropped_alike(pair_folders):
+    ir, _ = pair_folders
+    views = Views(PairDataset(ir, ir), ViewConfig(size=(40, 40), scale=(0.7, 1.4)))
+    for k in range(8):
+        view = views[k]
+        assert (view["infrared"] - view["visible"]).abs().max() < 1e-5
+
+
+def test_small_pictures_are_enlarged_to_the_crop(pair_folders):
+    views = Views(PairDataset(*pair_folders), ViewConfig(size=(128, 128)))
+    assert views[0]["visible"].shape == (3, 128, 128)
+
+
+def test_several_sets_are_joined_and_collated(pair_folders):
+    pairs = PairDataset(*pair_folders)
+    views = Views(ConcatDataset([pairs, pairs]), ViewConfig(size=(32, 32)))
+    batch = next(iter(DataLoader(views, batch_size=4, sampler=range(4))))
+    assert batch["infrared"].shape == (4, 1, 32, 32)
+    assert batch["seed"].shape == (4,)
+
+
+def test_looks_do_nothing_at_zero_and_stay_in_range():
+    image = torch.rand(1, 20, 30)
+    generator = torch.Generator().manual_seed(0)
+    assert torch.equal(Photometric()(image, generator), image)
+    wild = Photometric(gamma=2, contrast=2, brightness=1, noise=1, blur=3, invert=0.5)
+    for _ in range(10):
+        changed = wild(image, generator)
+        assert changed.min() >= 0
+        assert changed.max() <= 1
+    assert torch.allclose(Photometric(invert=1.0)(image, generator), 1 - image)
+
+
+def test_lost_colour_leaves_three_equal_channels():
+    image = torch.rand(3, 20, 30)
+    grey = Photometric(grey=1.0)(image, torch.Generator().manual_seed(0))
+    assert torch.equal(grey[0], grey[2])
+    expected = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+    assert torch.allclose(grey[0], expected, atol=1e-6)
+
+
+def test_a_rendered_pseudo_infrared_is_cropped_with_its_pair(pair_folders):
+    class Negative(torch.nn.Module):
+        def forward(self, visible):
+            return 1 - visible[:, :1]
+
+    rendered = Rendered(PairDataset(*pair_folders), Negative())
+    view = Views(rendered, ViewConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
+    assert (view["pseudo"] - (1 - view["visible"][:1])).abs().max() < 1e-5

@@ -1,0 +1,207 @@
+import importlib
+
+import pytest
+import pytorch_msssim
+import torch
+import torch.nn.functional as F
+
+from umfuse.train import losses
+
+
+def image(seed, height=176, width=200, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(2, 1, height // 8, width // 8, generator=generator, dtype=dtype)
+    fine = torch.rand(2, 1, height, width, generator=generator, dtype=dtype)
+    return 0.8 * F.interpolate(coarse, (height, width), mode="bilinear") + 0.2 * fine
+
+
+def test_ms_ssim_is_that_of_pytorch_msssim():
+    a, b = image(1), 0.7 * image(1) + 0.3 * image(2)
+    expected = pytorch_msssim.ms_ssim(a, b, data_range=1.0)
+    torch.testing.assert_close(losses.ms_ssim(a, b), expected, atol=2e-5, rtol=1e-4)
+    scaled = losses.ms_ssim(255 * a, 255 * b, data_range=255.0)
+    torch.testing.assert_close(scaled, expected, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("side", "levels"), [(160, 4), (161, 5), (81, 4), (41, 3), (11, 1)])
+def test_ms_ssim_has_as_many_scales_as_fit(side, levels):
+    a, b = image(1)[..., :side, :side], image(2)[..., :side, :side]
+    weights = torch.tensor([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[:levels]
+    expected = _reference(a, b, weights / weights.sum())
+    torch.testing.assert_close(losses.ms_ssim(a, b), expected, atol=1e-4, rtol=1e-3)
+
+
+def _reference(a, b, weights):
+    """MS-SSIM of fewer scales from the parts that pytorch_msssim gives."""
+    oracle = importlib.import_module("pytorch_msssim.ssim")
+    window = oracle._fspecial_gauss_1d(11, 1.5)[None]
+    result = torch.ones(())
+    for level, weight in enumerate(weights):
+        whole, contrast = oracle._ssim(a, b, 1.0, window, size_average=False)
+        last = level == len(weights) - 1
+        result = result * (whole if last else contrast).relu() ** weight
+        pad = [side % 2 for side in a.shape[2:]]
+        a, b = F.avg_pool2d(a, 2, padding=pad), F.avg_pool2d(b, 2, padding=pad)
+    return result.mean()
+
+
+def test_ms_ssim_of_an_image_with_itself_is_one():
+    assert losses.ms_ssim(image(1), image(1)) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_range_counts():
+    black = torch.zeros(2, 1, 176, 200)
+    assert losses.ms_ssim(black, image(1)) < 0.3
+    assert losses.ms_ssim(black, image(1), data_range=255) > 0.99
+
+
+def test_ms_ssim_refuses_what_it_cannot_compare():
+    with pytest.raises(ValueError, match="one shape with sides of 11"):
+        losses.ms_ssim(image(1), image(1)[..., 1:])
+    with pytest.raises(ValueError, match="one shape with sides of 11"):
+        losses.ms_ssim(image(1)[..., :10], image(1)[..., :10])
+
+
+def test_structure_lies_between_both_sources():
+    a, b = image(1), image(2)
+    assert losses.structure(a, a, a) == pytest.approx(0, abs=1e-4)
+    expected = 1 - losses.ms_ssim(a, b)
+    torch.testing.assert_close(losses.structure(a, a, b), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_of_a_ramp_are_its_slopes():
+    ramp = (0.01 * torch.arange(30.0) + 0.02 * torch.arange(20.0)[:, None])[None, None]
+    slopes = losses.sobel(ramp)[0, :, 1:-1, 1:-1]
+    torch.testing.assert_close(slopes[0], torch.full((18, 28), 0.01), atol=1e-6, rtol=0)
+    torch.testing.assert_close(slopes[1], torch.full((18, 28), 0.02), atol=1e-6, rtol=0)
+    assert losses.laplacian(ramp)[..., 1:-1, 1:-1].abs().max() < 1e-5
+
+
+def test_channels_are_filtered_apart():
+    colour = torch.cat((image(1)[:1], image(2)[:1], image(3)[:1]), 1)
+    for channel in range(3):
+        alone = losses.laplacian(colour[:, channel : channel + 1])
+        assert torch.equal(losses.laplacian(colour)[:, channel : channel + 1], alone)
+        slopes = losses.sobel(colour)[:, channel::3]
+        assert torch.equal(slopes, losses.sobel(colour[:, channel : channel + 1]))
+
+
+def test_joint_gradient_wants_the_stronger_with_its_sign():
+    edge = torch.zeros(1, 1, 16, 16)
+    edge[..., 8:] = 0.8
+    faint = 0.3 + 0.1 * edge.flip(3)
+    assert losses.joint_gradient(edge, edge, faint) < 1e-6
+    assert losses.joint_gradient(edge, faint, edge) < 1e-6
+    assert losses.joint_gradient(1 - edge, edge, faint) > 0.05
+    assert losses.joint_gradient(edge + 0.1, edge, faint) < 1e-6
+
+
+def test_saliency_is_the_mean_distance_of_levels():
+    picture = image(4, 40, 48)
+    levels = (picture * 255).round()
+    for one, found in zip(levels, losses.saliency(picture), strict=True):
+        distance = (one.flatten()[:, None] - one.flatten()).abs().mean(1)
+        expected = (distance / distance.max()).view_as(found)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_flat_picture_has_no_saliency():
+    assert losses.saliency(torch.full((1, 1, 8, 8), 0.4)).abs().max() == 0
+
+
+def test_the_saliency_mean_costs_nothing():
+    infrared, visible = image(1), image(2)
+    weight = losses.saliency_weight(infrared, visible)
+    assert weight.min() >= 0
+    assert weight.max() <= 1
+    mean = weight * infrared + (1 - weight) * visible
+    assert losses.self_visual_saliency(mean, infrared, visible) < 1e-6
+    assert losses.self_visual_saliency(visible, infrared, visible) > 0.01
+    torch.testing.assert_close(losses.saliency_weight(visible, infrared), 1 - weight)
+
+
+def test_intensity_wants_the_brighter():
+    infrared, visible = image(1), image(2)
+    assert losses.intensity(torch.maximum(infrared, visible), infrared, visible) == 0
+
+
+def test_smoothness_of_a_linear_field_is_its_slopes():
+    field = torch.zeros(1, 2, 10, 12)
+    field[:, 0] = 0.3 * torch.arange(12.0)
+    field[:, 1] = -0.2 * torch.arange(10.0)[:, None]
+    assert losses.smoothness(field) == pytest.approx((0.3 + 0.2) / 2, abs=1e-5)
+
+
+def test_end_point_looks_at_valid_pixels_only():
+    truth = torch.zeros(1, 2, 8, 8)
+    found = truth.clone()
+    found[:, 0, :, :4], found[:, 1, :, :4] = 3, 4
+    valid = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    assert losses.end_point(found, truth, valid) == 0
+    valid[..., 4:] = True
+    assert losses.end_point(found, truth, valid) == 0
+    assert losses.end_point(found, truth, ~valid) == pytest.approx(4.9, abs=0.01)
+
+
+def test_charbonnier_is_a_smooth_l1():
+    assert losses.charbonnier(torch.zeros(5)) == pytest.approx(1e-3)
+    assert losses.charbonnier(torch.tensor([-2.0, 4.0])) == pytest.approx(3, abs=1e-5)
+    a, b = image(1), image(2)
+    assert losses.edge(a, a) == pytest.approx(1e-3)
+    assert losses.edge(a, b) > 0.1
+    assert losses.content(a, b) == (a - b).abs().mean()
+
+
+def test_lsgan():
+    assert losses.lsgan(torch.ones(3), real=True) == 0
+    assert losses.lsgan(torch.ones(3), real=False) == 1
+
+
+def test_the_pool_returns_former_fakes_and_travels_with_the_state():
+    pool = losses.ImagePool(4)
+    generator = torch.Generator().manual_seed(0)
+    seen = [pool(torch.full((2, 1, 3, 3), float(k)), generator) for k in range(40)]
+    assert torch.equal(seen[0], torch.zeros(2, 1, 3, 3))
+    old = sum(float((out < k).sum()) for k, out in enumerate(seen)) / (40 * 2 * 9)
+    assert 0.2 < old < 0.8
+    other = losses.ImagePool(4)
+    other.load_state_dict(pool.state_dict())
+    state = generator.get_state()
+    expected = pool(torch.full((2, 1, 3, 3), 99.0), generator)
+    generator.set_state(state)
+    assert torch.equal(other(torch.full((2, 1, 3, 3), 99.0), generator), expected)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x, a, b: losses.structure(x, a, b),
+        lambda x, a, b: losses.joint_gradient(x, a, b),
+        lambda x, a, b: losses.self_visual_saliency(x, a, b),
+        lambda x, a, b: losses.intensity(x, a, b),
+        lambda x, a, b: losses.edge(x, a),
+        lambda x, a, b: losses.charbonnier(x - a),
+        lambda x, a, b: losses.smoothness(torch.cat((x, x), 1)),
+        lambda x, a, b: losses.end_point(torch.cat((x, a), 1), torch.cat((b, b), 1), a),
+        lambda x, a, b: losses.lsgan(x, real=True),
+    ],
+)
+def test_gradients_are_right(loss):
+    x, a, b = (image(seed, 24, 24, torch.float64)[:1] for seed in (1, 2, 3))
+    x.requires_grad_()
+    # A random direction: all 576 of them would take minutes.
+    direction = image(4, 24, 24, torch.float64)[:1] - 0.5
+    (slope,) = torch.autograd.grad(loss(x, a, b), x)
+    step = 1e-7
+    with torch.no_grad():
+        ahead, behind = loss(x + step * direction, a, b), loss(x - step * direction, a, b)
+    expected = (ahead - behind) / (2 * step)
+    torch.testing.assert_close((slope * direction).sum(), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_losses_are_exact_under_autocast():
+    a, b = image(1), image(2)
+    with torch.autocast("cpu", torch.bfloat16):
+        values = [losses.structure(a, a, b), losses.joint_gradient(a, a, b), losses.edge(a, b)]
+    expected = [losses.structure(a, a, b), losses.joint_gradient(a, a, b), losses.edge(a, b)]
+    torch.testing.assert_close(values, expected)
