@@ -306,7 +306,7 @@ class _Canvas:
         light: float | None,
     ) -> list[tuple[ImageDraw.ImageDraw, Any]]:
         fills: list[Any] = [
-            None if color is None else tuple(int(np.clip(c, 0, 255)) for c in color),
+            None if color is None else tuple(int(min(max(c, 0), 255)) for c in color),
             heat,
             None if material is None else material.index,
             None if light is None else int(255 * light),
