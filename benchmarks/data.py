@@ -1,0 +1,99 @@
+"""The real pairs of `UMFUSE_DATA` as the benchmarks read them, and tables in Markdown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from umfuse import images, warp
+from umfuse.images import Picture
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An infrared and a visible picture of one name."""
+
+    name: str
+    infrared: Picture
+    visible: Picture
+
+
+def root() -> Path:
+    """Returns the folder of the data, or ends the program with what to do."""
+    folder = os.environ.get("UMFUSE_DATA")
+    if not folder or not Path(folder).is_dir():
+        sys.exit("Set UMFUSE_DATA to the folder that holds train/ and test/.")
+    # Infrared pictures of some sets are stored in colour: known, and not worth a line a picture.
+    logging.getLogger("umfuse").setLevel(logging.ERROR)
+    return Path(folder)
+
+
+def pairs(where: str, infrared: str = "ir", visible: str = "vis") -> Iterator[Pair]:
+    """Yields the pairs of a set such as ``test/tno``, by name."""
+    folder = root() / where
+    others = {path.stem: path for path in (folder / visible).iterdir()}
+    for path in sorted((folder / infrared).iterdir()):
+        yield Pair(
+            path.stem,
+            images.read(path, name="infrared"),
+            images.read(others[path.stem], name="visible"),
+        )
+
+
+def homographies(where: str) -> dict[str, Tensor]:
+    """Returns per name the ``(3, 3)`` from a ``vis`` pixel to an ``ir_raw`` pixel."""
+    table = json.loads((root() / where / "homography.json").read_text())
+    return {name: torch.tensor(entry["H"], dtype=torch.float64) for name, entry in table.items()}
+
+
+def published(where: str, name: str) -> tuple[Tensor, Tensor]:
+    """Returns a stored displacement ``(1, 2, H, W)`` and its mask ``(1, 1, H, W)``."""
+    with np.load(root() / where / "displacement" / f"{name}.npz") as stored:
+        field = torch.from_numpy(stored["displacement"].astype(np.float32))
+        height, width = field.shape[:2]
+        valid = np.unpackbits(stored["valid"])[: height * width].reshape(height, width)
+    return field.permute(2, 0, 1)[None], torch.from_numpy(valid.astype(bool))[None, None]
+
+
+def on_grid(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns coordinates ``(1, 2, H, W)`` as seen from another grid over the same picture."""
+    scale = warp.resize_transform(size, (coordinates.shape[-2], coordinates.shape[-1]))
+    return warp.sample(coordinates, warp.from_transform(scale, size))[0]
+
+
+def progress(label: str, items: Iterable[T], limit: int | None = None) -> Iterator[T]:
+    """Yields at most ``limit`` items and counts them on stderr."""
+    for count, item in enumerate(items):
+        if limit is not None and count >= limit:
+            break
+        sys.stderr.write(f"\r{label} {count + 1} ")
+        sys.stderr.flush()
+        yield item
+    sys.stderr.write("\n")
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Returns a Markdown table; floats with three significant digits or so."""
+    lines = [list(head), ["---"] * len(head)]
+    lines += [[_short(value) for value in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return (
+            f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+        )
+    return str(value)
