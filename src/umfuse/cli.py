@@ -1,8 +1,8 @@
 """The command line: `umfuse fuse`, `register`, `demo` and `weights`.
 
-Results go to disk and their paths to stdout, everything else to stderr. The exit code is 2 for wrong
-usage, 1 if anything failed. Modules that import torch are imported by the commands that need them,
-so that help is instant.
+Results go to disk and their paths to stdout, everything else to stderr. The exit code is 2 for
+wrong usage, 1 if anything failed. Modules that import torch are imported by the commands that need
+them, so that help is instant.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from umfuse import __version__
 
@@ -69,7 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"umfuse {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("-v", "--verbose", action="count", default=0, help="say more, twice for all")
+    common.add_argument(
+        "-v", "--verbose", action="count", default=0, help="say more, twice for all"
+    )
     model = argparse.ArgumentParser(add_help=False, parents=[common])
     model.add_argument(
         "--weights", metavar="NAME", help="name, folder or Hub repository; default: embedded"
@@ -108,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("-o", "--output", type=Path, default=Path("umfuse-demo"), help="folder")
     demo.add_argument("--seed", type=int, default=0, help="another scene")
     demo.add_argument("--night", action="store_true", help="a dark visible image")
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, range=None)
 
     weights = commands.add_parser("weights", help="list, download, check and publish weights")
     actions = weights.add_subparsers(required=True, metavar="ACTION")
@@ -161,7 +163,8 @@ def _pairs_command(options: argparse.Namespace) -> int:
 
     model = load(options.weights, device=options.device)
     failed = len(problems)
-    for pair in tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs"):
+    bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
+    for pair in cast("Iterable[Pair]", bar):
         try:
             print(_one_pair(pair, model, options), flush=True)
         except (OSError, TypeError, ValueError) as error:
@@ -252,14 +255,64 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
 def _sheet(
     pair: Pair, result: Fusion | Registration, registration: Registration | None, range: Range
 ) -> None:
-    raise NotImplementedError
+    """Writes the before/after picture of a pair that is done."""
+    import numpy as np
+    from PIL import Image
+
+    from umfuse import draw, images
+    from umfuse.api import Fusion
+
+    infrared = images.read(pair.infrared, name="infrared", range=range)
+    visible = images.read(pair.visible, name="visible")
+    height, width = visible.size
+    before = infrared.luma[0, 0].numpy()
+    resized = np.asarray(Image.fromarray(before).resize((width, height)))
+    after, displacement = resized, np.zeros((height, width, 2), dtype=np.float32)
+    if registration is not None:
+        low, span = float(infrared.low), float(infrared.span)
+        shown = images.read(registration.infrared, range=(low, low + span))
+        after, displacement = shown.luma[0, 0].numpy(), registration.displacement
+    fused = None
+    if isinstance(result, Fusion):
+        fused = images.read(result.image).rgb[0].movedim(0, -1).numpy()
+    rgb = visible.rgb[0].movedim(0, -1).numpy()
+    picture = draw.registration_sheet(before, rgb, resized, after, displacement, fused)
+    images.save(picture, pair.sheet or pair.output)
 
 
 # ---- demo ----------------------------------------------------------------------------------------
 
 
 def _demo(options: argparse.Namespace) -> int:
-    raise NotImplementedError
+    import numpy as np
+
+    from umfuse import demo, fuse, images, load
+
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    scene = demo.render(options.seed, night=options.night)
+    infrared, visible = folder / "infrared.png", folder / "visible.png"
+    images.save(scene.infrared, infrared)
+    images.save(scene.visible, visible)
+    fusion = fuse(infrared, visible, weights=load(options.weights, device=options.device))
+    registration = fusion.registration
+    if registration is None:
+        raise TypeError("fuse returned no registration")
+    pair = Pair(infrared, visible, folder / "fused.png", folder / "sheet.png")
+    registration.save(folder / "registered.png")
+    fusion.save(pair.output)
+    _sheet(pair, fusion, registration, options.range)
+    seen = scene.valid
+    before = np.linalg.norm(scene.displacement[seen], axis=-1).mean()
+    after = np.linalg.norm((registration.coordinates - scene.coordinates)[seen], axis=-1).mean()
+    print(
+        f"mean error of the alignment in infrared pixels: {before:.1f} by resizing, "
+        f"{after:.1f} by umfuse (confidence {registration.confidence:.2f})",
+        file=sys.stderr,
+    )
+    for name in ("infrared", "visible", "registered", "fused", "sheet"):
+        print(folder / f"{name}.png")
+    return 0
 
 
 # ---- weights -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, cast
@@ -301,7 +301,7 @@ class Umfuse(
         return fused if weight is None else torch.lerp(grey, fused, weight)
 
     @contextlib.contextmanager
-    def _autocast(self) -> Iterator[None]:
+    def _autocast(self) -> Generator[None]:
         kind = self.device.type
         wanted = self.precision == "bfloat16" or (self.precision == "auto" and _has_bf16(kind))
         with torch.autocast(kind, torch.bfloat16, enabled=wanted):
@@ -325,6 +325,7 @@ class Umfuse(
         cache_dir: str | os.PathLike[str] | None = None,
         local_files_only: bool = False,
         revision: str | None = None,
+        **model_kwargs: Any,
     ) -> Self:
         """Returns the model of a weights name, a folder or a Hub repository, ready for inference.
 
@@ -333,7 +334,10 @@ class Umfuse(
 
         Raises:
             WeightsError: If the weights cannot be found, fetched, trusted or used.
+            TypeError: If further arguments are given: the sizes are those of the weights.
         """
+        if model_kwargs:
+            raise TypeError(f"from_pretrained takes no {', '.join(model_kwargs)}")
         folder = weights.locate(
             pretrained_model_name_or_path,
             revision=revision,
@@ -405,5 +409,6 @@ def _has_bf16(kind: str) -> bool:
     """Says whether convolutions in bfloat16 run on instructions of their own."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # torch >= 2.11
+    ask = cast("Callable[[], dict[str, Any]]", getattr(torch.cpu, "get_capabilities", dict))
+    capabilities = ask()  # nothing is known before torch 2.11
     return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

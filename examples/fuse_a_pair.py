@@ -1,0 +1,19 @@
+"""Fuses one pair: python examples/fuse_a_pair.py IR VIS OUT (without arguments, a rendered scene)."""
+
+import sys
+
+import umfuse
+from umfuse import demo
+
+
+def main(arguments: list[str]) -> None:
+    """Writes the fused image and says how far to trust the alignment."""
+    scene = demo.render(seed=1)
+    ir, vis, out = arguments or (scene.infrared, scene.visible, "fused.png")
+    fusion = umfuse.fuse(ir, vis)
+    fusion.save(out)
+    print(out, "confidence", round(fusion.registration.confidence, 2))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
