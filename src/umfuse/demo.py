@@ -521,9 +521,9 @@ class _Street:
     ) -> None:
         distance = max(min(point[2] for point in points), 0.0)
         if color is not None:
+            # What stands in front of a lamp or of a rough surface hides it.
             color = _mix(color, _HAZE, min(distance / 140, 0.6))
-        if light is None and color is not None:
-            light = 0.0  # what stands in front of a lamp hides it
+            material, light = material or _MATERIALS.smooth, light or 0.0
         self.canvas.polygon([_project(point) for point in points], color, heat, material, light)
 
     def _strip(
@@ -557,7 +557,7 @@ class _Street:
         scale = _FOCAL / max(centre[2], _NEAREST)
         if color is not None:
             color = _mix(color, _HAZE, min(centre[2] / 140, 0.6))
-            light = light or 0.0
+            material, light = material or _MATERIALS.smooth, light or 0.0
         radii = (radius[0] * scale, radius[1] * scale)
         self.canvas.ellipse(_project(centre), radii, color, heat, material, light)
 
