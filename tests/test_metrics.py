@@ -151,16 +151,17 @@ def test_vif_is_its_definition():
     assert reference_vif(a, b) < 0.5 < reference_vif(a, 0.9 * a)  # the oracle can tell
 
 
-def reference_qabf(fused: np.ndarray, *sources: np.ndarray) -> float:
+def reference_qabf(fused: np.ndarray, *sources: np.ndarray, legacy: bool) -> float:
     kept = total = 0.0
-    fx, fy = ndimage.sobel(fused, 1, mode="nearest"), ndimage.sobel(fused, 0, mode="nearest")
+    mode = "constant" if legacy else "nearest"
+    fx, fy = ndimage.sobel(fused, 1, mode=mode), ndimage.sobel(fused, 0, mode=mode)
     for source in sources:
-        sx, sy = ndimage.sobel(source, 1, mode="nearest"), ndimage.sobel(source, 0, mode="nearest")
+        sx, sy = ndimage.sobel(source, 1, mode=mode), ndimage.sobel(source, 0, mode=mode)
         for u, v, x, y in zip(fx.flat, fy.flat, sx.flat, sy.flat, strict=True):
             ours, theirs = np.hypot(u, v), np.hypot(x, y)
             ratio = min(ours, theirs) / max(ours, theirs)
-            turn = abs(np.arctan2(v, u) - np.arctan2(y, x)) % np.pi
-            agreement = 1 - min(turn, np.pi - turn) / (np.pi / 2)
+            turn = abs(np.arctan(v / u) - np.arctan(y / x))
+            agreement = 1 - (turn if legacy else min(turn, np.pi - turn)) / (np.pi / 2)
             strength = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5)))
             direction = 0.9879 / (1 + np.exp(-22 * (agreement - 0.8)))
             kept += strength * direction * theirs
@@ -168,12 +169,13 @@ def reference_qabf(fused: np.ndarray, *sources: np.ndarray) -> float:
     return kept / total
 
 
-def test_qabf_is_its_definition():
+@pytest.mark.parametrize("legacy", [False, True])
+def test_qabf_is_its_definition(legacy):
     fused, infrared, visible = images()
     arrays = [one[0, 0].double().numpy() for one in (fused, infrared, visible)]
-    assert metrics.qabf(fused, infrared, visible).item() == pytest.approx(
-        reference_qabf(*arrays), rel=1e-9
-    )
+    expected = reference_qabf(*arrays, legacy=legacy)
+    result = metrics.qabf(fused, infrared, visible, legacy=legacy).item()
+    assert result == pytest.approx(expected, rel=1e-9)
 
 
 # Fusion: what must hold
