@@ -1,0 +1,221 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import umfuse
+from umfuse import demo, images
+
+
+@pytest.fixture(scope="module")
+def model():
+    return umfuse.load(device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return demo.render(seed=0)
+
+
+@pytest.fixture(scope="module")
+def registration(scene, model):
+    return umfuse.register(scene.infrared, scene.visible, weights=model)
+
+
+def error(registration, scene):
+    """Mean distance in infrared pixels to the truth, where there is infrared data."""
+    miss = np.linalg.norm(registration.coordinates - scene.coordinates, axis=-1)
+    return miss[scene.valid].mean()
+
+
+def test_register_finds_the_cameras_of_a_scene(registration, scene):
+    before = np.linalg.norm(scene.displacement, axis=-1)[scene.valid].mean()
+    assert before > 10
+    assert error(registration, scene) < 1.5
+    assert registration.confidence > 0.6
+    assert registration.stage in ("search", "dense")
+    assert (registration.valid == scene.valid).mean() > 0.98
+
+
+def test_registration_is_what_it_says(registration, scene):
+    height, width = scene.visible.shape[:2]
+    assert registration.infrared.shape == (height, width)
+    assert registration.infrared.dtype == np.uint16
+    assert registration.coordinates.shape == registration.displacement.shape == (height, width, 2)
+    assert registration.coordinates.dtype == registration.displacement.dtype == np.float32
+    assert registration.transform.shape == (3, 3)
+    assert registration.valid.dtype == bool
+    x = (np.arange(width) + 0.5) * 320 / width - 0.5
+    plain_x = registration.coordinates[..., 0] - registration.displacement[..., 0]
+    np.testing.assert_allclose(plain_x, np.broadcast_to(x, (height, width)), atol=1e-3)
+
+
+def test_registered_counts_are_the_original_counts(registration, scene):
+    """Radiometric values survive: no stretch, no 8 bits on the way."""
+    inner = scene.valid & (np.abs(registration.displacement[..., 0]) < 1e9)
+    off = np.abs(registration.infrared.astype(float) - scene.aligned_infrared.astype(float))[inner]
+    assert np.median(off) < 60  # hundredths of a kelvin, between the camera's noise and its blur
+    assert registration.infrared.min() >= scene.infrared.min()
+    assert registration.infrared.max() <= scene.infrared.max()
+
+
+def test_fusion_of_files(tmp_path, scene, model):
+    images.save(scene.infrared, tmp_path / "ir.tif")
+    images.save(scene.visible, tmp_path / "vis.png")
+    fusion = umfuse.fuse(tmp_path / "ir.tif", str(tmp_path / "vis.png"), weights=model)
+    assert isinstance(fusion.image, Image.Image)
+    assert fusion.image.size == (640, 480)
+    assert fusion.image.mode == "RGB"
+    fusion.save(tmp_path / "fused.png")
+    with Image.open(tmp_path / "fused.png") as saved:
+        assert np.array_equal(np.asarray(saved), np.asarray(fusion.image))
+    fusion.registration.save(tmp_path / "registered.tif")
+    with Image.open(tmp_path / "registered.tif") as saved:
+        assert saved.mode == "I;16"
+
+
+def test_registration_is_used_again(scene, registration, model):
+    again = umfuse.fuse(scene.infrared, scene.visible, registration=registration, weights=model)
+    fresh = umfuse.fuse(scene.infrared, scene.visible, weights=model)
+    assert np.array_equal(again.image, fresh.image)
+    assert again.registration is registration
+
+
+def test_registration_of_other_sizes_is_refused(scene, registration, model):
+    with pytest.raises(ValueError, match="was made for an infrared image of"):
+        umfuse.fuse(scene.infrared[:-2], scene.visible, registration=registration, weights=model)
+
+
+def test_without_registration_the_pair_is_only_resized(scene, model):
+    fusion = umfuse.fuse(scene.infrared, scene.visible, registration=False, weights=model)
+    assert fusion.registration is None
+    resized = np.asarray(
+        Image.fromarray(scene.infrared.astype(np.float32)).resize((640, 480))
+    ).astype(np.uint16)
+    aligned = umfuse.fuse(resized, scene.visible, registration=False, weights=model)
+    difference = np.abs(fusion.image.astype(float) - aligned.image.astype(float))
+    assert difference.mean() < 1
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor", "pil", "grey", "float"])
+def test_results_mirror_what_came(kind, scene, registration, model):
+    ir, vis = scene.infrared, scene.visible
+    if kind == "tensor":
+        ir = torch.from_numpy(ir.astype(np.float32) / 65535)[None]
+        vis = torch.from_numpy(vis).permute(2, 0, 1)
+    elif kind == "pil":
+        ir, vis = Image.fromarray(ir), Image.fromarray(vis)
+    elif kind == "grey":
+        vis = vis[..., 1]
+    elif kind == "float":
+        vis = vis.astype(np.float64) / 255
+    fusion = umfuse.fuse(
+        ir, vis, registration=registration, range="percentile", weights=model
+    ).image
+    assert type(fusion) is type(vis)
+    if kind == "pil":
+        assert (fusion.size, fusion.mode) == (vis.size, vis.mode)
+    else:
+        assert fusion.shape == vis.shape
+        assert fusion.dtype == vis.dtype
+
+
+def test_colour_is_the_visible_colour(scene, registration, model):
+    fused = umfuse.fuse(
+        scene.infrared, scene.visible, registration=registration, weights=model
+    ).image
+    clipped = ((fused == 0) | (fused == 255)).any(-1)
+    before = np.asarray(Image.fromarray(scene.visible).convert("YCbCr")).astype(int)
+    after = np.asarray(Image.fromarray(fused).convert("YCbCr")).astype(int)
+    assert clipped.mean() < 0.2
+    assert np.abs(before - after)[..., 1:][~clipped].mean() <= 1
+
+
+def test_fused_image_keeps_both_sources(scene, registration, model):
+    """People glow in the result, and the lines of the road, which have no heat, stay."""
+    fused = umfuse.fuse(
+        scene.infrared, scene.visible[..., 1], registration=registration, weights=model
+    ).image.astype(float)
+    heat = scene.aligned_infrared.astype(float)
+    for source in (heat, scene.visible[..., 1].astype(float)):
+        assert np.corrcoef(fused[scene.valid], source[scene.valid])[0, 1] > 0.3
+
+
+def test_where_infrared_is_missing_stands_the_visible_image(scene, model):
+    half = scene.infrared[:, :160]
+    fused = umfuse.fuse(half, scene.visible, weights=model)
+    missing = ~fused.registration.valid
+    if missing.any():
+        off = fused.image[missing].astype(int) - scene.visible[missing].astype(int)
+        assert np.abs(off).max() <= 1
+
+
+def test_aligned_pair_is_left_alone(model):
+    scene = demo.render(seed=5, strength=0.0)
+    registration = umfuse.register(scene.infrared, scene.visible, weights=model)
+    assert error(registration, scene) < 0.5
+
+
+def test_doubtful_alignment_is_said(caplog, model):
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 255, (96, 128), dtype=np.uint8)
+    other = rng.integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    with caplog.at_level(logging.WARNING, logger="umfuse.api"):
+        registration = umfuse.register(noise, other, weights=model)
+    assert registration.confidence < 0.3
+    assert "doubtful" in caplog.text
+    assert np.abs(registration.displacement).max() < 0.5
+
+
+def test_constant_images_do_no_harm(model):
+    flat = np.full((64, 80), 90, dtype=np.uint8)
+    fusion = umfuse.fuse(flat, flat, weights=model)
+    assert fusion.registration.confidence < 0.3
+    assert np.abs(fusion.image.astype(int) - 90).max() <= 8
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 200), (16, 17), (33, 64)])
+def test_small_images_pass(size, model):
+    rng = np.random.default_rng(1)
+    ir = rng.integers(0, 255, size, dtype=np.uint8)
+    fused = umfuse.fuse(ir, np.repeat(ir[..., None], 3, 2), weights=model).image
+    assert fused.shape == (*size, 3)
+
+
+def test_batch_is_refused_with_the_way_out(model):
+    batch = torch.rand(2, 1, 32, 32)
+    with pytest.raises(ValueError, match=r"batch of 2; .*umfuse\.load"):
+        umfuse.fuse(batch, batch, weights=model)
+
+
+@pytest.mark.parametrize("device", ["quantum", "cuda:99"])
+def test_unknown_device_is_named(device):
+    with pytest.raises(ValueError, match=f"no device '{device}'"):
+        umfuse.load(device=device)
+
+
+def test_bad_images_name_their_role(scene):
+    with pytest.raises(TypeError, match="infrared"):
+        umfuse.register(None, scene.visible)
+    with pytest.raises(ValueError, match="visible"):
+        umfuse.register(scene.infrared, np.full((32, 32), np.nan))
+
+
+def test_embedded_model_is_loaded_once(scene):
+    from umfuse import api
+
+    small = scene.visible[:64, :64, 0]
+    api._cached.cache_clear()
+    umfuse.fuse(small, small, registration=False)
+    umfuse.fuse(small, small, registration=False)
+    assert api._cached.cache_info().hits == 1
+
+
+def test_public_names_are_there():
+    for name in umfuse.__all__:
+        assert getattr(umfuse, name).__doc__
+    assert set(umfuse.__all__) <= set(dir(umfuse))
+    with pytest.raises(AttributeError, match="no attribute 'defuse'"):
+        umfuse.defuse  # noqa: B018
