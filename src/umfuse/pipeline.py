@@ -204,22 +204,11 @@ class Umfuse(
         size = (visible.shape[-2], visible.shape[-1])
         moved, valid = warp.sample(infrared, warp.from_transform(transform, size))
         pseudo: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1)).float()
-        fixed, moving = self.evidence(pseudo), self.evidence(moved, valid)
+        sigma = self.config.orientation_sigma
+        # The edges of the visible image itself: CPSTN keeps them less well than it keeps places.
+        fixed = evidence(pseudo, luma(visible), sigma, self.mrrn)
+        moving = evidence(moved, moved, sigma, self.mrrn, valid)
         return pseudo, self.mrrn(fixed, moving).displacement
-
-    def evidence(self, image: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Returns what MRRN sees of an image: intensity and, if it was built so, orientation.
-
-        Args:
-            image: ``(B, 1, H, W)`` in [0, 1].
-            valid: ``(B, 1, H, W)`` bool; replicated borders outside it are no evidence.
-        """
-        if self.config.mrrn.in_channels == 1:
-            return image
-        features = search.orientation(image, self.config.orientation_sigma)
-        if valid is not None:
-            features = features * valid
-        return torch.cat((image, features), 1)
 
     @torch.inference_mode()
     def align(self, infrared: Tensor, visible: Tensor) -> Alignment:
@@ -363,6 +352,29 @@ def luma(image: Tensor) -> Tensor:
         return image
     red, green, blue = image.unbind(1)
     return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
+
+
+def evidence(
+    intensity: Tensor, source: Tensor, sigma: float, network: Mrrn, valid: Tensor | None = None
+) -> Tensor:
+    """Returns what an `Mrrn` sees: intensity and, if it was built for it, orientation.
+
+    Args:
+        intensity: ``(B, 1, H, W)`` in [0, 1], infrared or pseudo-infrared.
+        source: ``(B, 1, H, W)`` in [0, 1], the image whose edges are looked at.
+        sigma: Scale of the orientation features in pixels.
+        network: Decides by its number of channels.
+        valid: ``(B, 1, H, W)`` bool; replicated borders outside it are no evidence.
+
+    Returns:
+        ``(B, 1 or 3, H, W)``.
+    """
+    if network.config.in_channels == 1:
+        return intensity
+    features = search.orientation(source, sigma)
+    if valid is not None:
+        features = features * valid
+    return torch.cat((intensity, features), 1)
 
 
 def resample(image: Tensor, coordinates: Tensor) -> Tensor:
