@@ -201,6 +201,7 @@ class KnownField(torch.nn.Module):
 
     def __init__(self, x, y):
         super().__init__()
+        self.config = TINY.mrrn
         self.shift = torch.tensor([x, y])[None, :, None, None]
 
     def forward(self, fixed, moving):
@@ -210,7 +211,7 @@ class KnownField(torch.nn.Module):
 def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypatch):
     visible = picture(96, 128)
     infrared = 1 - visible[..., 4:]  # contrast reversed, shifted by 4 px
-    infrared = F.pad(infrared, (0, 4), mode="replicate")
+    infrared = F.pad(infrared, (0, 4, 0, 0), mode="replicate")
     plain = torch.eye(3, dtype=torch.float64)
     monkeypatch.setattr(search, "search", found(plain))
     model.mrrn = KnownField(-4.0, 0.0)
