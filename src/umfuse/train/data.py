@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -105,7 +105,8 @@ class PairDataset(Dataset[Pair]):
     def _decode(self, index: int) -> Pair:
         ir_file, vis_file = self._files[index]
         infrared, visible = images.read(ir_file).luma, images.read(vis_file).rgb
-        source, target = infrared.shape[-2:], visible.shape[-2:]
+        source = (infrared.shape[-2], infrared.shape[-1])
+        target = (visible.shape[-2], visible.shape[-1])
         if source != target:
             resized = warp.from_transform(warp.resize_transform(target, source), target)
             infrared = warp.sample(infrared, resized)[0]
@@ -136,7 +137,7 @@ class Photometric:
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Returns the image ``(C, H, W)`` with other looks, in [0, 1]."""
-        draws = (2 * torch.rand(7, generator=generator) - 1).tolist()
+        draws = [2 * float(draw) - 1 for draw in torch.rand(7, generator=generator)]
         image = image.clamp(0, 1)
         if self.blur:
             image = _blur(image, abs(draws[4]) * self.blur)
@@ -201,11 +202,12 @@ class Views(Dataset[Pair]):
         pair = self.pairs[int(order[place])]
         generator = _generator(self.seed, index, 2)
         channels = [len(image) for image in pair.values()]
-        crops = _crop(torch.cat(tuple(pair.values())), self.config, generator).split(channels)
+        crop = _crop(torch.cat(tuple(pair.values())), self.config, generator)
+        crops = cast("tuple[Tensor, ...]", crop.split(channels))
         view: Pair = {}
-        for name, crop in zip(pair, crops, strict=True):
+        for name, image in zip(pair, crops, strict=True):
             looks: Photometric = getattr(self.config, name)
-            view[name] = looks(crop, generator)
+            view[name] = looks(image, generator)
         view["seed"] = torch.randint(2**62, (), generator=generator)
         return view
 
@@ -262,7 +264,7 @@ def _generator(*key: int) -> torch.Generator:
 
 def _crop(image: Tensor, config: ViewConfig, generator: torch.Generator) -> Tensor:
     """Returns a random crop of (C, H, W), resized to the size of a view in one step."""
-    zoom, down, right, mirror = torch.rand(4, generator=generator).tolist()
+    zoom, down, right, mirror = (float(d) for d in torch.rand(4, generator=generator))
     height, width = config.size
     scale = config.scale[0] * (config.scale[1] / config.scale[0]) ** zoom
     # A picture that is too small for the crop is enlarged until it fits.

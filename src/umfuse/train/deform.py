@@ -151,18 +151,17 @@ def _smooth(field: Tensor, radius: int) -> Tensor:
 def _affine(height: int, width: int, generator: torch.Generator) -> Tensor:
     """Returns a linear field: rotation, scale, shear (in px over the half side) and a shift."""
     x, y = _centred(height, width)
-    matrix = torch.randn(4, generator=generator).tolist()
-    shift = torch.randn(2, generator=generator).tolist()
-    turn, scale, shear, stretch = matrix[0], matrix[1], 0.3 * matrix[2], 0.3 * matrix[3]
-    u = (scale + stretch) * x + (shear - turn) * y + 0.7 * shift[0]
-    v = (scale - stretch) * y + (shear + turn) * x + 0.7 * shift[1]
+    turn, scale, shear, stretch, right, down = torch.randn(6, generator=generator)
+    shear, stretch = 0.3 * shear, 0.3 * stretch
+    u = (scale + stretch) * x + (shear - turn) * y + 0.7 * right
+    v = (scale - stretch) * y + (shear + turn) * x + 0.7 * down
     return torch.stack((u, v), 1)
 
 
 def _perspective(height: int, width: int, generator: torch.Generator) -> Tensor:
     """Returns the quadratic field of a camera turned about the axes of the picture."""
     x, y = _centred(height, width)
-    a, b = torch.randn(2, generator=generator).tolist()
+    a, b = torch.randn(2, generator=generator)
     return torch.stack((x * (a * x + b * y), y * (a * x + b * y)), 1)
 
 

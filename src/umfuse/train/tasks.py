@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+import umfuse.train.losses as losses
 from umfuse import search, warp
 from umfuse.networks import Cpstn, Difn, Mrrn
 from umfuse.pipeline import luma
-from umfuse.train import losses
 from umfuse.train.critic import PatchCritic
 from umfuse.train.data import Photometric
 from umfuse.train.deform import DeformConfig, deformation
