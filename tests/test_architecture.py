@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "api": {"images", "pipeline", "warp"},
     "cli": {"__init__", "api", "demo", "draw", "images", "pipeline", "weights"},
+    "demo": {"demo"},
     "networks": {"networks", "warp"},
     "pipeline": {"__init__", "networks", "search", "warp", "weights"},
     "train": {"images", "networks", "pipeline", "search", "train", "warp", "weights"},

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 
 from umfuse import demo
+from umfuse.demo import cameras, canvas
 
 SIZE = (240, 320)
 
@@ -99,10 +100,10 @@ def test_the_thermal_camera_never_looks_past_the_canvas() -> None:
     # Beyond the canvas there would be 0 K, or a black border.
     corners = np.array([[0, 0, 1], [0, 1, 1], [1, 0, 1], [1, 1, 1]], dtype=float)
     for seed in range(1000):
-        transform = demo._rig(np.random.default_rng([seed, 2]), (480, 640), (256, 320), 1.0)
+        transform = cameras.rig(np.random.default_rng([seed, 2]), (480, 640), (256, 320), 1.0)
         u, v, w = np.linalg.inv(transform) @ (corners * [319, 255, 1]).T
-        assert (np.abs(u / w / 639 - 0.5) < 0.5 + demo._MARGIN).all()
-        assert (np.abs(v / w / 479 - 0.5) < 0.5 + demo._MARGIN).all()
+        assert (np.abs(u / w / 639 - 0.5) < 0.5 + canvas.MARGIN).all()
+        assert (np.abs(v / w / 479 - 0.5) < 0.5 + canvas.MARGIN).all()
 
 
 def test_counts_are_plausible_temperatures(scene: demo.Scene) -> None:
