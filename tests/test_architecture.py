@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "api": {"images", "pipeline", "warp"},
     "cli": {"__init__", "api", "demo", "draw", "images", "pipeline", "weights"},
     "demo": {"demo"},
+    "images": {"files"},
     "networks": {"networks", "warp"},
     "pipeline": {"__init__", "networks", "search", "warp", "weights"},
     "train": {"images", "networks", "pipeline", "search", "train", "warp", "weights"},

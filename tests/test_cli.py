@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from umfuse import cli, demo, images, weights
+from umfuse import cli, demo, files, images, weights
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +141,7 @@ def test_full_disk_leaves_no_half_file(pair, tmp_path, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(images.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     before = set(tmp_path.iterdir())
     assert cli.main(["fuse", *pair, "-o", str(tmp_path / "o.png"), "--no-register"]) == 1
     assert "No space left" in capsys.readouterr().err
