@@ -20,18 +20,20 @@ from torch import Tensor
 
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
 # RoadScene train split (benchmarks/search.py), none on a test split.
-COARSE_SIZE = 160
+# Upright cameras deserve a fine grid; turned ones are found on a coarse one, which forgives the
+# angle between two steps, and refined like the others.
+COARSE = ((216, (0.0,)), (112, (-8.0, -4.0, 4.0, 8.0)))  # size, rotations in degrees
 MIDDLE_SIZE = 320
-FINE_SIZE = 640
+FINE_SIZE = 480
+WORKING_SIZE = 640  # larger images are reduced to it at once
 COARSE_SIGMA = 0.8
 SCALES = (0.5, 2.0)  # relative to plain resizing: fields of view up to a factor of two apart
 SCALE_STEP = 1.08  # half a step moves the end of a half frame of 80 px by 3 px, within reach
 ASPECTS = (0.9, 1.0, 1.11)  # pixel aspects; the raw RoadScene pairs need 0.93 to 1.14
-ROTATIONS = (-8.0, -4.0, 0.0, 4.0, 8.0)  # degrees; with the reach of the refinement, +-10
 PEAKS = 3  # peaks kept per scale, aspect and rotation
-CANDIDATES = 10  # distinct peaks that are refined
+CANDIDATES = 8  # distinct peaks of each coarse grid that are refined
 DISTINCT = 0.05  # of the infrared long side: closer candidates are one
-NORMALISING_RADIUS = 8  # pixels around which gradient energy is averaged
+NORMALISING_RADIUS = 12  # pixels around which gradient energy is averaged
 WHITENING_RADIUS = 8  # pixels; local means carry the layout (sky, road), not the position
 FLOOR = 0.3  # of the mean gradient energy: what is flatter is noise
 CLIP = 2.0  # in local standard deviations: no single edge decides
@@ -104,7 +106,8 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     if float(rank[best]) < ENOUGH or float(evidence[best]) < float(base[0]):
         score = float(base[0])
         return Search(plain.to(device), 0.1 * _squash(score), score, score, rival, 0.0)
-    fine = _refine(frame, middle[best][None], FINE_SIZE, ((2.0, 12), (1.3, 12)), 8, 4000)
+    fine = _refine(frame, middle[best][None], MIDDLE_SIZE, ((1.3, 12), (0.8, 12)), 8, 20000)
+    fine = _refine(frame, fine, FINE_SIZE, ((1.0, 10),), 8, 20000)
     transform = torch.linalg.inv(after) @ fine[0] @ before
     score = float(evidence[best])
     sure = _squash(float(rank[best]) - max(rival, 0.0) - ENOUGH / 2)
@@ -130,7 +133,9 @@ def orientation(image: Tensor, sigma: float, radius: int = NORMALISING_RADIUS) -
         sigma: Of the Gaussian applied first, in pixels.
         radius: Of the window of the local root mean square, in pixels.
     """
-    smooth = F.pad(_blur(image, sigma), (1, 1, 1, 1), mode="replicate")
+    # The root lifts the dark half of a night scene to where its gradients count.
+    lifted = (image.clamp(0, 1) + 0.01).sqrt()
+    smooth = F.pad(_blur(lifted, sigma), (1, 1, 1, 1), mode="replicate")
     right = (smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2]) * 0.5
     down = (smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1]) * 0.5
     energy = right * right + down * down
@@ -174,7 +179,7 @@ class _Frame(NamedTuple):
 
 
 def _coarse(frame: _Frame) -> Tensor:
-    """Returns the most likely distinct transforms on a coarse grid, best first: ``(N, 3, 3)``."""
+    """Returns the likely distinct transforms of the coarse grids, best first: ``(N, 3, 3)``."""
     (h, w), (height, width) = _size(frame.visible), _size(frame.infrared)
     low = SCALES[0] * min(width / w, height / h)
     high = SCALES[1] * max(width / w, height / h)
@@ -190,30 +195,35 @@ def _coarse(frame: _Frame) -> Tensor:
                 inner.append((x, y))
             else:
                 outer.append((1 / x, 1 / y))
-    evidence, transforms = _slide(frame.infrared, frame.visible, inner)
-    if outer:
-        more, inverse = _slide(frame.visible, frame.infrared, outer)
-        evidence = torch.cat((evidence, more))
-        transforms = torch.cat((transforms, torch.linalg.inv(inverse)))
-    rank = evidence + _log_prior(frame, transforms)
-    places = _corners(transforms, (h, w))
-    kept: list[int] = []
-    for _ in range(CANDIDATES):
-        best = int(rank.argmax())
-        if rank[best] == -math.inf:
-            break
-        kept.append(best)
-        apart = (places - places[best]).norm(dim=-1).mean(-1)
-        rank[apart < DISTINCT * max(height, width)] = -math.inf
-    return transforms[kept]
+    found: list[Tensor] = []
+    for longest, rotations in COARSE:
+        evidence, transforms = _slide(frame.infrared, frame.visible, inner, longest, rotations)
+        if outer:
+            more, back = _slide(frame.visible, frame.infrared, outer, longest, rotations)
+            evidence = torch.cat((evidence, more))
+            transforms = torch.cat((transforms, torch.linalg.inv(back)))
+        rank = evidence + _log_prior(frame, transforms)
+        places = _corners(transforms, (h, w))
+        for _ in range(CANDIDATES):
+            best = int(rank.argmax())
+            if rank[best] == -math.inf:
+                break
+            found.append(transforms[best])
+            apart = (places - places[best]).norm(dim=-1).mean(-1)
+            rank[apart < DISTINCT * max(height, width)] = -math.inf
+    return torch.stack(found)
 
 
 def _slide(
-    fixed: Tensor, moving: Tensor, scales: list[tuple[float, float]]
+    fixed: Tensor,
+    moving: Tensor,
+    scales: list[tuple[float, float]],
+    longest: int,
+    rotations: tuple[float, ...],
 ) -> tuple[Tensor, Tensor]:
-    """Returns the evidence ``(N,)`` and transforms ``(N, 3, 3)`` of peaks, moving to fixed pixel."""
+    """Returns evidence ``(N,)`` and transforms ``(N, 3, 3)``, moving to fixed pixel, of peaks."""
     shape = _size(fixed)
-    grid = _fitted(shape, COARSE_SIZE)
+    grid = _fitted(shape, longest)
     reduce = _resizing(shape, grid)
     mask = _inner(torch.ones(1, 1, *grid, device=fixed.device))
     still = _whiten(orientation(_resized(fixed, grid), COARSE_SIGMA)) * mask
@@ -225,7 +235,7 @@ def _slide(
             max(SMALLEST, round(h * y * float(reduce[1, 1]))),
             max(SMALLEST, round(w * x * float(reduce[0, 0]))),
         )
-        turned, inside = _rotated(_resized(moving, size))
+        turned, inside = _rotated(_resized(moving, size), rotations)
         features = _whiten(orientation(turned, COARSE_SIGMA)) * inside
         maps = _correlate(still, mask, features, inside)
         # A peak is as high as all pixels within its reach.
@@ -235,7 +245,7 @@ def _slide(
         shift = torch.eye(3, dtype=torch.float64).repeat(len(maps), PEAKS, 1, 1)
         shift[..., 0, 2] = (index % maps.shape[2]).cpu().double() - size[1] // 2
         shift[..., 1, 2] = (index // maps.shape[2]).cpu().double() - size[0] // 2
-        turn = _turns(size)[:, None] @ _resizing((h, w), size)
+        turn = _turns(size, rotations)[:, None] @ _resizing((h, w), size)
         transforms.append((torch.linalg.inv(reduce) @ shift @ turn).flatten(0, 1))
     return torch.cat(evidence).cpu(), torch.cat(transforms)
 
@@ -279,18 +289,18 @@ def _cross(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
     return torch.fft.irfft2(spectrum, s=size)
 
 
-def _rotated(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the image turned by each of `ROTATIONS` about its centre, and where it is valid."""
+def _rotated(image: Tensor, rotations: tuple[float, ...]) -> tuple[Tensor, Tensor]:
+    """Returns the image turned by each angle about its centre, and where it is valid."""
     size = _size(image)
-    maps = torch.linalg.inv(_turns(size)).to(image)
+    maps = torch.linalg.inv(_turns(size, rotations)).to(image)
     place = _project(maps, _pixels(size, image.device).flatten(1, 2))
     turned = _sample(image.expand(len(maps), -1, -1, -1), place.unflatten(1, size))
     return turned, _covered(place, size).unflatten(1, size)[:, None]
 
 
-def _turns(size: tuple[int, int]) -> Tensor:
+def _turns(size: tuple[int, int], rotations: tuple[float, ...]) -> Tensor:
     """Returns the rotations about the centre of an image, ``(R, 3, 3)``."""
-    angle = torch.tensor(ROTATIONS, dtype=torch.float64).deg2rad()
+    angle = torch.tensor(rotations, dtype=torch.float64).deg2rad()
     turn = torch.eye(3, dtype=torch.float64).repeat(len(angle), 1, 1)
     turn[:, 0, 0] = turn[:, 1, 1] = angle.cos()
     turn[:, 1, 0], turn[:, 0, 1] = angle.sin(), -angle.sin()
@@ -384,12 +394,12 @@ def _refine(
     reduce = _resizing(_size(frame.infrared), grid)
     image = _resized(frame.infrared, grid)
     for sigma, steps in stages:
-        still = orientation(image, sigma)
+        still = _whiten(orientation(image, sigma))
         points: list[Tensor] = []
         values: list[Tensor] = []
         for transform in transforms:
             picture, mask = _render(frame.visible, reduce @ transform, grid)
-            chosen, value = _strongest(orientation(picture, sigma) * mask, count)
+            chosen, value = _strongest(_whiten(orientation(picture, sigma)) * mask, count)
             points.append(chosen)
             values.append(value)
         change = _climb(torch.stack(values), torch.stack(points), still, steps, terms)
@@ -449,7 +459,7 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
         weight = used * _covered(target, (height, width), 0)
         # One row per start: the sampler wants a picture, so points lie in its second axis.
         seen = _sample(stack, target[None])[0].permute(1, 2, 0)
-        got, slope_x, slope_y = seen.split(2, -1)
+        got, slope_x, slope_y = seen.chunk(3, -1)
         weighted = weight[..., None]
         agree = (weighted * values * got).sum((1, 2))
         power = (weighted * got * got).sum((1, 2))
@@ -552,7 +562,7 @@ def _fitted(size: tuple[int, int], longest: int) -> tuple[int, int]:
 
 
 def _reduced(image: Tensor) -> Tensor:
-    return _resized(image, _fitted(_size(image), FINE_SIZE))
+    return _resized(image, _fitted(_size(image), WORKING_SIZE))
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
