@@ -13,6 +13,7 @@ NETWORKS = {
     "difn": (Difn, DifnConfig),
     "cpstn": (Cpstn, CpstnConfig),
     "mono": (Mrrn, MrrnConfig),
+    "bridge": (Mrrn, MrrnConfig),
     "mrrn": (Mrrn, MrrnConfig),
 }
 

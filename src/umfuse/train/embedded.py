@@ -2,8 +2,8 @@
 
 ``DATA`` holds ``train/SET/ir`` and ``train/SET/vis`` for the sets named below. Each stage trains
 one network and leaves ``RUN/STAGE/config.json``, ``model.safetensors`` and ``recipe.json``, beside
-the run's log and checkpoints; a stage that was stopped goes on. MRRN needs CPSTN's result. On one
-core of a server CPU each stage takes between ten minutes and an hour.
+the run's log and checkpoints; a stage that was stopped goes on. MRRN takes three stages, the last
+of which needs CPSTN's result. On one core of a server CPU each takes ten minutes to half an hour.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ STAGES: dict[str, Stage] = {
         DifnConfig(features=16, output="blend"),
         DifnWeights(),
         ViewConfig(size=(144, 144), scale=(0.6, 1.2), infrared=_LOOKS, visible=_LOOKS),
-        TrainConfig(steps=1200, batch=8, lr=2e-3),
+        TrainConfig(steps=1500, batch=8, lr=2e-3),
     ),
     "cpstn": Stage(
         COLOUR_SETS,
@@ -109,7 +109,8 @@ STAGES: dict[str, Stage] = {
         ),
         TrainConfig(steps=1500, batch=4, lr=1e-3, betas=(0.5, 0.99), clip=10.0),
     ),
-    # Matching is learned in one modality first; what is learned there is where "mrrn" starts.
+    # Matching is learned in one modality, then across two without CPSTN, then with it: each stage
+    # starts where the one before ended.
     "mono": Stage(
         ALL_SETS,
         _MATCHER,
@@ -117,16 +118,24 @@ STAGES: dict[str, Stage] = {
         _MATCHING,
         TrainConfig(steps=350, batch=6, lr=1.5e-3, warmup=100),
     ),
+    "bridge": Stage(
+        ALL_SETS,
+        _MATCHER,
+        MrrnWeights(),
+        _MATCHING,
+        TrainConfig(steps=700, batch=6, lr=1e-3, warmup=100),
+    ),
     "mrrn": Stage(
         ALL_SETS,
         _MATCHER,
         MrrnWeights(),
         _MATCHING,
-        TrainConfig(steps=1500, batch=6, lr=1e-3, warmup=100),
+        TrainConfig(steps=700, batch=6, lr=1e-3, warmup=100),
     ),
 }
 DEFORM = DeformConfig(mean=(0.0, 6.0), zero=0.1)
-MONO = {"mono": 1.0, "mrrn": 0.2}
+MONO = {"mono": 1.0, "bridge": 0.15, "mrrn": 0.15}
+STARTS = {"bridge": "mono", "mrrn": "bridge"}
 
 
 def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -> Path:
@@ -135,7 +144,8 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
     Args:
         name: A key of `STAGES`.
         data: The folder that holds ``train``.
-        out: The folder of all stages; "mono" and "mrrn" use what the stages before left there.
+        out: The folder of all stages; "bridge" and "mrrn" use what the stages
+            before left there.
         config: Another way to train, for a quick try.
     """
     stage, folder = STAGES[name], out / name
@@ -148,8 +158,8 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
         cpstn.load_state_dict(_state(out / "cpstn"))
         pairs, held = (Rendered(both, cpstn.eval()) for both in (pairs, held))
     task = _task(name, stage)
-    if name == "mrrn":
-        task.network.load_state_dict(_state(out / "mono"))
+    if name in STARTS:
+        task.network.load_state_dict(_state(out / STARTS[name]))
     average = fit(
         task,
         Views(pairs, stage.views, config.seed),
@@ -163,7 +173,7 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
     _write(folder / "config.json", asdict(stage.network))
     recipe = asdict(replace(stage, train=config))
     if name in MONO:
-        recipe |= {"deform": asdict(DEFORM), "mono": MONO[name]}
+        recipe |= {"deform": asdict(DEFORM), "mono": MONO[name], "start": STARTS.get(name)}
     _write(folder / "recipe.json", {"stage": name, **recipe})
     return folder
 
