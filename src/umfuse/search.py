@@ -23,6 +23,7 @@ from torch import Tensor
 # Upright cameras deserve a fine grid; turned ones are found on a coarse one, which forgives the
 # angle between two steps, and refined like the others.
 COARSE = ((216, (0.0,)), (112, (-8.0, -4.0, 4.0, 8.0)))  # size, rotations in degrees
+SMALL_SIZE = 160
 MIDDLE_SIZE = 320
 FINE_SIZE = 480
 WORKING_SIZE = 640  # larger images are reduced to it at once
@@ -42,6 +43,18 @@ NEAR = 0.06  # of the frame: most pairs that arrive are roughly aligned already
 NEAR_BONUS = 6.0  # log of about how many more places there are far away than near
 SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35  # weak Gaussian prior
 ENOUGH = 10.0  # evidence (with its prior) that wrong pairs do not reach
+# How far a refinement may bend a candidate (standard deviations, the half frame is 1): where there
+# is little texture, this decides. Entries of the 3x3 map are counted row by row.
+SPREADS: tuple[tuple[float, dict[int, float]], ...] = (
+    (0.1, {2: 1.0}),  # shift to the right
+    (0.1, {5: 1.0}),  # shift down
+    (0.05, {0: 1.0, 4: 1.0}),  # scale
+    (0.05, {1: -1.0, 3: 1.0}),  # rotation
+    (0.04, {0: 1.0, 4: -1.0}),  # aspect
+    (0.03, {1: 1.0, 3: 1.0}),  # shear
+    (0.04, {6: 1.0}),  # perspective to the right
+    (0.04, {7: 1.0}),  # perspective down
+)
 BORDER = 2  # pixels at the edge of a mask whose gradients are not trusted
 SMALLEST = 8  # pixels; below it there is nothing to search
 
@@ -96,20 +109,31 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
 
     found = _coarse(frame)
     starts = torch.cat((_stays(frame), found))
-    middle = _refine(frame, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)), terms=6, count=1000)
-    evidence, correlation = _evidence(frame, middle, MIDDLE_SIZE)
+    # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
+    wide = _refine(frame, starts, SMALL_SIZE, ((1.2, 12),), 6, 1000)
+    middle = torch.cat(
+        (
+            _refine(frame, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)), 6, 1000),
+            _refine(frame, wide, MIDDLE_SIZE, ((1.0, 8),), 6, 1000),
+        )
+    )
+    evidence, _ = _evidence(frame, middle, MIDDLE_SIZE)
     rank = evidence + _log_prior(frame, middle)
     best = int(rank.argmax())
     far = _distance(frame, middle, middle[best]) > DISTINCT
     rival = float(rank[far].max()) if bool(far.any()) else 0.0
-    base, _ = _evidence(frame, start[None], MIDDLE_SIZE)
+    base, _ = _evidence(frame, frame.plain[None], MIDDLE_SIZE)
     if float(rank[best]) < ENOUGH or float(evidence[best]) < float(base[0]):
         score = float(base[0])
         return Search(plain.to(device), 0.1 * _squash(score), score, score, rival, 0.0)
-    fine = _refine(frame, middle[best][None], MIDDLE_SIZE, ((1.3, 12), (0.8, 12)), 8, 20000)
+    fine = _refine(
+        frame, middle[rank.topk(2).indices], MIDDLE_SIZE, ((1.3, 12), (0.8, 12)), 8, 20000
+    )
     fine = _refine(frame, fine, FINE_SIZE, ((1.0, 10),), 8, 20000)
-    transform = torch.linalg.inv(after) @ fine[0] @ before
-    score = float(evidence[best])
+    final, correlations = _evidence(frame, fine, MIDDLE_SIZE)
+    top = int((final + _log_prior(frame, fine)).argmax())
+    transform = torch.linalg.inv(after) @ fine[top] @ before
+    score = float(final[top])
     sure = _squash(float(rank[best]) - max(rival, 0.0) - ENOUGH / 2)
     return Search(
         (transform / transform[2, 2]).to(device),
@@ -117,7 +141,7 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
         score,
         float(base[0]),
         rival,
-        float(correlation[best]),
+        float(correlations[top]),
     )
 
 
@@ -450,8 +474,10 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
     used = (values.square().sum(-1) > 0).to(values)
     eye = torch.eye(3, device=still.device).repeat(batch, 1, 1)
     best, trial = eye, eye
-    reached = torch.full((batch,), -1.0, device=still.device)
+    reached = torch.full((batch,), -math.inf, device=still.device)
     damping = torch.full_like(reached, 1e-3)
+    stiffness = _stiffness()[:terms, :terms].to(still)
+    independent = min(points.shape[1], height * width / PIXELS_PER_SAMPLE)
     state: list[Tensor] = []
     for step in range(steps + 1):
         moved = _project(trial, place)
@@ -465,7 +491,10 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
         power = (weighted * got * got).sum((1, 2))
         own = (weighted * values * values).sum((1, 2))
         lost = weight.sum(1) / used.sum(1).clamp_min(1)
-        score = agree / (power * own + 1e-9).sqrt() * lost.sqrt()
+        square = (agree.clamp_min(0).square() / (power * own + 1e-9)).clamp(1e-6, 0.98)
+        offset = (trial - eye).flatten(1)[:, :terms]
+        cost = (offset @ stiffness * offset).sum(1)
+        score = -independent * lost * torch.log1p(-square) - cost
         better = score > reached
         best = torch.where(better[:, None, None], trial, best)
         reached = torch.where(better, score, reached)
@@ -481,13 +510,15 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
             (heavy @ got.flatten(1)[..., None])[..., 0],
             agree,
             power,
+            independent * lost * square / ((1 - square) * power + 1e-9),
+            offset,
         ]
         # A start that got worse goes back to its best point, with more damping.
         state = [
             torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old)
             for new, old in zip(fresh, state or fresh, strict=True)
         ]
-        change = _step(state, damping)
+        change = _step(state, damping, stiffness)
         length = radius * change.abs().sum(1, keepdim=True)
         change = change * (6.0 / length.clamp_min(6.0))
         trial = best + F.pad(change, (0, 9 - terms)).view(batch, 3, 3)
@@ -506,17 +537,40 @@ def _jacobian(
     return slope[..., :terms]
 
 
-def _step(state: list[Tensor], damping: Tensor) -> Tensor:
-    """Returns the step towards a higher correlation from its normal equations, ``(B, P)``."""
-    matrix, toward, own, agree, power = state
-    diagonal = matrix.diagonal(dim1=1, dim2=2)
-    mean = diagonal.mean(1, keepdim=True)
-    matrix = matrix + torch.diag_embed(diagonal * damping[:, None] + 1e-4 * mean + 1e-6)
-    solved = torch.linalg.solve(matrix, torch.stack((toward, own), -1))
+def _step(state: list[Tensor], damping: Tensor, stiffness: Tensor) -> Tensor:
+    """Returns the step towards a higher posterior from its normal equations, ``(B, P)``."""
+    matrix, toward, own, agree, power, weight, offset = state
+    matrix = matrix + 1e-6 * torch.eye(matrix.shape[-1], device=matrix.device)
+    solved = _solve(matrix, torch.stack((toward, own), -1))
     above = power - (own * solved[..., 1]).sum(1)
     below = agree - (toward * solved[..., 1]).sum(1)
     gain = torch.where(below > 1e-3 * above, above / below.clamp_min(1e-6), 3.0).clamp(0.5, 20)
-    return gain[:, None] * solved[..., 0] - solved[..., 1]
+    # `weight` turns the units of the features into those of the evidence, and so of the prior.
+    pull = weight[:, None] * (gain[:, None] * toward - own) - offset @ stiffness
+    matrix = weight[:, None, None] * matrix + stiffness
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    matrix = matrix + torch.diag_embed(diagonal * damping[:, None])
+    return _solve(matrix, pull[..., None])[..., 0]
+
+
+def _solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """Returns the solution of small symmetric systems; scaled first, for float32."""
+    scale = matrix.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt()[..., None]
+    matrix = scale * matrix * scale.transpose(1, 2)
+    matrix = matrix + 1e-5 * torch.eye(matrix.shape[-1], device=matrix.device)
+    return scale * torch.linalg.solve(matrix, scale * right)
+
+
+def _stiffness() -> Tensor:
+    """Returns the inverse covariance of the entries of a map, frame of half length 1, ``(8, 8)``."""
+    rows: list[list[float]] = []
+    for spread, terms in SPREADS:
+        row = [0.0] * 8
+        for index, sign in terms.items():
+            row[index] = sign / (spread * len(terms))
+        rows.append(row)
+    basis = torch.tensor(rows)
+    return basis.T @ basis
 
 
 # --- pictures and coordinates --------------------------------------------------------------------
