@@ -124,7 +124,10 @@ def sift(visible: torch.Tensor, infrared: torch.Tensor) -> torch.Tensor:
     good = [m for m, n in pairs if m.distance < 0.85 * n.distance]
     if len(good) < 4:
         return plain
-    points = [np.array([a[m.queryIdx].pt for m in good]), np.array([b[m.trainIdx].pt for m in good])]
+    points = [
+        np.array([a[m.queryIdx].pt for m in good]),
+        np.array([b[m.trainIdx].pt for m in good]),
+    ]
     found, _ = cv2.findHomography(points[0], points[1], cv2.RANSAC, 5.0)
     return plain if found is None else torch.from_numpy(found)
 
@@ -211,7 +214,9 @@ def warped(job: tuple[str, str, int, float]) -> tuple[float, float, float]:
     generator = torch.Generator().manual_seed(seed)
     change, _ = affine(generator, size, level)
     # moving(q) = infrared(change^-1 q), so that moving(change p) = infrared(p).
-    y, x = torch.meshgrid(torch.arange(size[0]).double(), torch.arange(size[1]).double(), indexing="ij")
+    y, x = torch.meshgrid(
+        torch.arange(size[0]).double(), torch.arange(size[1]).double(), indexing="ij"
+    )
     grid = torch.stack((x, y, torch.ones_like(x)), -1)
     back = (grid @ torch.linalg.inv(change).T)[..., :2]
     back = (2 * back + 1) / torch.tensor([size[1], size[0]]) - 1
@@ -258,7 +263,9 @@ def main() -> None:
         options.jobs, initializer=torch.set_num_threads, initargs=(options.threads,)
     ) as pool:
         if "raw" not in options.skip:
-            report_raw(list(pool.map(measure, [(pair, "umfuse") for pair in raw])), pool, raw, options)
+            report_raw(
+                list(pool.map(measure, [(pair, "umfuse") for pair in raw])), pool, raw, options
+            )
         if "warped" not in options.skip:
             for name, folder in (("RoadScene", "test/roadscene"), ("TNO", "test/tno")):
                 report_warped(name, root / folder, pool, options.every)
@@ -289,7 +296,9 @@ def report_raw(
     print(f"confidence, hits vs {len(misses)} misses: AUC {auc(hits, misses):.3f}")
     for pair, error, found, _ in results:
         if error > 10 and found:
-            print(f"  miss {pair.split} {pair.name}: {error:.1f} px, confidence {found.confidence:.2f}")
+            print(
+                f"  miss {pair.split} {pair.name}: {error:.1f} px, confidence {found.confidence:.2f}"
+            )
     if "wrong" not in options.skip:
         half = len(raw) // 2
         jobs = [(pair, raw[(k + half) % len(raw)]) for k, pair in enumerate(raw)][::3]

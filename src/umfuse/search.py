@@ -134,7 +134,9 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     top = int((final + _log_prior(frame, fine)).argmax())
     transform = torch.linalg.inv(after) @ fine[top] @ before
     score = float(final[top])
-    sure = _squash(float(rank[best]) - max(rival, 0.0) - ENOUGH / 2)
+    # A rival half as good halves the confidence; repeated structure makes many.
+    unique = 1 / (1 + (2 * max(rival, 0.0) / float(rank[best])) ** 6)
+    sure = unique * _squash(float(rank[best]) - max(rival, 0.0) - ENOUGH / 2)
     return Search(
         (transform / transform[2, 2]).to(device),
         sure,
@@ -275,14 +277,17 @@ def _slide(
 
 
 def _correlate(still: Tensor, mask: Tensor, moving: Tensor, inside: Tensor) -> Tensor:
-    """Returns the evidence of every shift that keeps the centre of `moving` in the frame of `still`.
+    """Returns the evidence of every shift that keeps the centre of `moving` inside.
 
     Args:
-        still: ``(1, 2, H, W)`` features, zero outside `mask` ``(1, 1, H, W)``.
-        moving: ``(B, 2, h, w)`` features, zero outside `inside` ``(B, 1, h, w)``.
+        still: ``(1, 2, H, W)`` features.
+        mask: ``(1, 1, H, W)``, 0 where `still` is unknown (and zero).
+        moving: ``(B, 2, h, w)`` features.
+        inside: ``(B, 1, h, w)``, 0 where `moving` is unknown (and zero).
 
     Returns:
-        ``(B, H, W)``: entry ``[y, x]`` puts the first pixel of `moving` at ``(y - h // 2, x - w // 2)``.
+        ``(B, H, W)``: entry ``[y, x]`` puts the first pixel of `moving`
+        at ``(y - h // 2, x - w // 2)``.
     """
     (height, width), (h, w) = _size(still), _size(moving)
     coarse = 4  # overlaps are smooth: a quarter of the resolution does
@@ -337,7 +342,7 @@ def _turns(size: tuple[int, int], rotations: tuple[float, ...]) -> Tensor:
 
 
 def _stays(frame: _Frame) -> Tensor:
-    """Returns the transforms that claim least: plain resizing, and square pixels that fit or fill."""
+    """Returns what claims least: plain resizing, and square pixels that fit or fill."""
     (h, w), (height, width) = _size(frame.visible), _size(frame.infrared)
     starts = [frame.plain]
     x, y = width / w, height / h
@@ -528,7 +533,7 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
 def _jacobian(
     place: Tensor, moved: Tensor, maps: Tensor, slope_x: Tensor, slope_y: Tensor, terms: int
 ) -> Tensor:
-    """Returns the derivative of the sampled features by the entries of the maps, ``(B, N, 2, P)``."""
+    """Returns the derivative of the features by the entries of the maps, ``(B, N, 2, P)``."""
     zero, one = torch.zeros_like(place[..., :1]), torch.ones_like(place[..., :1])
     depth = (place @ maps[:, 2, :2, None]) + maps[:, None, 2:, 2]
     x = torch.cat((place, one, zero, zero, zero, -place * moved[..., :1]), -1) / depth
