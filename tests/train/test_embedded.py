@@ -14,6 +14,7 @@ NETWORKS = {
     "cpstn": (Cpstn, CpstnConfig),
     "mono": (Mrrn, MrrnConfig),
     "bridge": (Mrrn, MrrnConfig),
+    "refine": (Mrrn, MrrnConfig),
     "mrrn": (Mrrn, MrrnConfig),
 }
 

@@ -201,7 +201,9 @@ def test_gradients_are_right(loss):
 
 def test_losses_are_exact_under_autocast():
     a, b = image(1), image(2)
+    checked = (losses.structure, losses.joint_gradient, losses.self_visual_saliency)
     with torch.autocast("cpu", torch.bfloat16):
-        values = [losses.structure(a, a, b), losses.joint_gradient(a, a, b), losses.edge(a, b)]
-    expected = [losses.structure(a, a, b), losses.joint_gradient(a, a, b), losses.edge(a, b)]
-    torch.testing.assert_close(values, expected)
+        values = [loss(a, a, b) for loss in checked]
+        weight = losses.saliency_weight(a, b)
+    torch.testing.assert_close(values, [loss(a, a, b) for loss in checked])
+    torch.testing.assert_close(weight, losses.saliency_weight(a, b))

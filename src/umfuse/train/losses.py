@@ -108,7 +108,8 @@ def saliency(image: Tensor) -> Tensor:
     counts = torch.zeros(len(levels), 256, device=image.device)
     counts.scatter_add_(1, levels, torch.ones_like(levels, dtype=counts.dtype))
     value = torch.arange(256, device=image.device, dtype=counts.dtype)
-    contrast = counts @ (value[:, None] - value).abs()
+    with torch.autocast(image.device.type, enabled=False):
+        contrast = counts @ (value[:, None] - value).abs()
     map_ = contrast.gather(1, levels)
     return (map_ / map_.amax(1, keepdim=True).clamp_min(1e-12)).view_as(image)
 
