@@ -86,7 +86,7 @@ def align(visible: torch.Tensor, infrared: torch.Tensor) -> torch.Tensor:
 
 def mattes(visible: torch.Tensor, infrared: torch.Tensor) -> torch.Tensor:
     """Returns SimpleITK's affine map of the largest Mattes mutual information."""
-    import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
+    import SimpleITK as sitk
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(torch.get_num_threads())
     start = resizing((visible.shape[0], visible.shape[1]), (infrared.shape[0], infrared.shape[1]))
@@ -296,9 +296,7 @@ def report_raw(
     print(f"confidence, hits vs {len(misses)} misses: AUC {auc(hits, misses):.3f}")
     for pair, error, found, _ in results:
         if error > 10 and found:
-            print(
-                f"  miss {pair.split} {pair.name}: {error:.1f} px, confidence {found.confidence:.2f}"
-            )
+            print(f"  miss {pair.split} {pair.name}: {error:.1f} px, conf. {found.confidence:.2f}")
     if "wrong" not in options.skip:
         half = len(raw) // 2
         jobs = [(pair, raw[(k + half) % len(raw)]) for k, pair in enumerate(raw)][::3]
