@@ -567,7 +567,7 @@ def _solve(matrix: Tensor, right: Tensor) -> Tensor:
 
 
 def _stiffness() -> Tensor:
-    """Returns the inverse covariance of the entries of a map, frame of half length 1, ``(8, 8)``."""
+    """Returns the inverse covariance of the entries of a map, half frame = 1, ``(8, 8)``."""
     rows: list[list[float]] = []
     for spread, terms in SPREADS:
         row = [0.0] * 8
