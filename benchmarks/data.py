@@ -85,10 +85,13 @@ def progress(label: str, items: Iterable[T], limit: int | None = None) -> Iterat
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a Markdown table; floats with three significant digits or so."""
-    lines = [list(head), ["---"] * len(head)]
-    lines += [[_short(value) for value in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    """Returns a Markdown table."""
+    return "\n".join(filter(None, (lines((head, ["---"] * len(head))), lines(rows))))
+
+
+def lines(rows: Iterable[Sequence[object]]) -> str:
+    """Returns lines of a Markdown table; floats with three significant digits or so."""
+    return "\n".join(f"| {' | '.join(_short(value) for value in row)} |" for row in rows)
 
 
 def _short(value: object) -> str:

@@ -161,12 +161,9 @@ def main() -> None:
     model = umfuse.load(arguments.weights, device="cpu")
     head = ("case (pairs)", "stage", "median", "mean", "p95", "max", "of input", "worse")
     head += ("< 5 px", "< 10 px", "dense kept", "s")
-    lines = [
-        line
-        for label, errors in cases(model, arguments.limit, arguments.seed, arguments.only)
-        for line in rows(label, errors)
-    ]
-    print(data.table(head, lines))
+    print(data.table(head, ()), flush=True)
+    for label, errors in cases(model, arguments.limit, arguments.seed, arguments.only):
+        print(data.lines(rows(label, errors)), flush=True)
 
 
 if __name__ == "__main__":
