@@ -14,7 +14,6 @@ NETWORKS = {
     "cpstn": (Cpstn, CpstnConfig),
     "mono": (Mrrn, MrrnConfig),
     "bridge": (Mrrn, MrrnConfig),
-    "refine": (Mrrn, MrrnConfig),
     "mrrn": (Mrrn, MrrnConfig),
 }
 

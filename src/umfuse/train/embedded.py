@@ -2,8 +2,8 @@
 
 ``DATA`` holds ``train/SET/ir`` and ``train/SET/vis`` for the sets named below. Each stage trains
 one network and leaves ``RUN/STAGE/config.json``, ``model.safetensors`` and ``recipe.json``, beside
-the run's log and checkpoints; a stage that was stopped goes on. MRRN takes four stages, the last
-two of which need CPSTN's result. On one core of a server CPU each takes 10 to 30 minutes.
+the run's log and checkpoints; a stage that was stopped goes on. MRRN takes three stages, the last
+of which needs CPSTN's result. On one core of a server CPU each takes 10 to 30 minutes.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ STAGES: dict[str, Stage] = {
         _MATCHING,
         TrainConfig(steps=700, batch=6, lr=1e-3, warmup=100),
     ),
-    "refine": Stage(
+    "mrrn": Stage(
         ALL_SETS,
         # Neither has parameters: wider averages, which helped at once, need no new start.
         replace(_MATCHER, aggregate=4, smoothing=8),
@@ -140,18 +140,12 @@ STAGES: dict[str, Stage] = {
         _CLEARER,
         TrainConfig(steps=1200, batch=5, lr=1.2e-3, warmup=100),
     ),
-    "mrrn": Stage(
-        ALL_SETS,
-        replace(_MATCHER, aggregate=4, smoothing=16),
-        MrrnWeights(),
-        _CLEARER,
-        TrainConfig(steps=450, batch=5, lr=6e-4, warmup=50),
-    ),
 }
 DEFORM = DeformConfig(mean=(0.0, 6.0), zero=0.1)
-MONO = {"mono": 1.0, "bridge": 0.15, "refine": 0.1, "mrrn": 0.1}
-STARTS = {"bridge": "mono", "refine": "bridge", "mrrn": "refine"}
-RENDERED = ("refine", "mrrn")
+MONO = {"mono": 1.0, "bridge": 0.15, "mrrn": 0.1}
+STARTS = {"bridge": "mono", "mrrn": "bridge"}
+# In use the averages are wider still: pairs that need nothing are moved less, the others as well.
+USED_WITH = {"mrrn": {"smoothing": 16}}
 
 
 def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -> Path:
@@ -160,8 +154,8 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
     Args:
         name: A key of `STAGES`.
         data: The folder that holds ``train``.
-        out: The folder of all stages; those of `STARTS` and `RENDERED` use
-            what stages before left there.
+        out: The folder of all stages; those in `STARTS` use what the stages
+            before left there.
         config: Another way to train, for a quick try.
     """
     stage, folder = STAGES[name], out / name
@@ -169,7 +163,7 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
     torch.manual_seed(config.seed)
     pairs: Pairs = _pairs(data, stage.sets, held_out=False)
     held: Pairs = _pairs(data, stage.sets, held_out=True)
-    if name in RENDERED:
+    if name == "mrrn":
         cpstn = Cpstn(CpstnConfig(**_config(out / "cpstn")))
         cpstn.load_state_dict(_state(out / "cpstn"))
         pairs, held = (Rendered(both, cpstn.eval()) for both in (pairs, held))
@@ -186,11 +180,12 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
     network = cast("nn.Module", average.network)
     state = {key: value.contiguous() for key, value in network.state_dict().items()}
     safetensors.torch.save_file(state, folder / "model.safetensors")
-    _write(folder / "config.json", asdict(stage.network))
+    used_with = USED_WITH.get(name, {})
+    _write(folder / "config.json", {**asdict(stage.network), **used_with})
     recipe = asdict(replace(stage, train=config))
     if name in MONO:
         recipe |= {"deform": asdict(DEFORM), "mono": MONO[name], "start": STARTS.get(name)}
-    _write(folder / "recipe.json", {"stage": name, **recipe})
+    _write(folder / "recipe.json", {"stage": name, **recipe, "used_with": used_with})
     return folder
 
 
