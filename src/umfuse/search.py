@@ -12,7 +12,7 @@ which fits by chance does not win over a large one which fits less well but for 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,6 @@ from torch import Tensor
 COARSE = ((216, (0.0,)), (112, (-8.0, -4.0, 4.0, 8.0)))  # size, rotations in degrees
 SMALL_SIZE = 160
 MIDDLE_SIZE = 320
-FINE_SIZE = 480
 WORKING_SIZE = 640  # larger images are reduced to it at once
 COARSE_SIGMA = 0.8
 SCALES = (0.5, 2.0)  # relative to plain resizing: fields of view up to a factor of two apart
@@ -43,18 +42,12 @@ NEAR = 0.06  # of the frame: most pairs that arrive are roughly aligned already
 NEAR_BONUS = 6.0  # log of about how many more places there are far away than near
 SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35  # weak Gaussian prior
 ENOUGH = 10.0  # evidence (with its prior) that wrong pairs do not reach
-# How far a refinement may bend a candidate (standard deviations, the half frame is 1): where there
-# is little texture, this decides. Entries of the 3x3 map are counted row by row.
-SPREADS: tuple[tuple[float, dict[int, float]], ...] = (
-    (0.1, {2: 1.0}),  # shift to the right
-    (0.1, {5: 1.0}),  # shift down
-    (0.05, {0: 1.0, 4: 1.0}),  # scale
-    (0.05, {1: -1.0, 3: 1.0}),  # rotation
-    (0.04, {0: 1.0, 4: -1.0}),  # aspect
-    (0.03, {1: 1.0, 3: 1.0}),  # shear
-    (0.04, {6: 1.0}),  # perspective to the right
-    (0.04, {7: 1.0}),  # perspective down
-)
+# The last refinement: infrared long side, blur, stride of the points, steps.
+FINE = ((320, 1.3, 1, 10), (320, 0.8, 1, 10), (480, 0.8, 2, 8))
+# What two cameras side by side may differ by, standard deviations with the half long side as unit:
+# shear, perspective right and down, log aspect, rotation. Pixels are square, axes nearly parallel.
+SPREADS = (0.01, 0.02, 0.02, 0.1, 0.02)
+PIXELS_PER_TERM = 32.0  # as PIXELS_PER_SAMPLE, where the prior of the last refinement is weighed
 BORDER = 2  # pixels at the edge of a mask whose gradients are not trusted
 SMALLEST = 8  # pixels; below it there is nothing to search
 
@@ -110,11 +103,11 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     found = _coarse(frame)
     starts = torch.cat((_stays(frame), found))
     # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
-    wide = _refine(frame, starts, SMALL_SIZE, ((1.2, 12),), 6, 1000)
+    wide = _refine(frame, starts, SMALL_SIZE, ((1.2, 12),), 1000)
     middle = torch.cat(
         (
-            _refine(frame, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)), 6, 1000),
-            _refine(frame, wide, MIDDLE_SIZE, ((1.0, 8),), 6, 1000),
+            _refine(frame, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)), 1000),
+            _refine(frame, wide, MIDDLE_SIZE, ((1.0, 8),), 1000),
         )
     )
     evidence, _ = _evidence(frame, middle, MIDDLE_SIZE)
@@ -126,13 +119,10 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     if float(rank[best]) < ENOUGH or float(evidence[best]) < float(base[0]):
         score = float(base[0])
         return Search(plain.to(device), 0.1 * _squash(score), score, score, rival, 0.0)
-    fine = _refine(
-        frame, middle[rank.topk(2).indices], MIDDLE_SIZE, ((1.3, 12), (0.8, 12)), 8, 20000
-    )
-    fine = _refine(frame, fine, FINE_SIZE, ((1.0, 10),), 8, 20000)
+    fine = torch.stack([_settle(frame, one) for one in middle[rank.topk(2).indices]])
     final, correlations = _evidence(frame, fine, MIDDLE_SIZE)
     top = int((final + _log_prior(frame, fine)).argmax())
-    transform = torch.linalg.inv(after) @ fine[top] @ before
+    transform = after.inverse() @ fine[top] @ before
     score = float(final[top])
     # A rival half as good halves the confidence; repeated structure makes many.
     unique = 1 / (1 + (2 * max(rival, 0.0) / float(rank[best])) ** 6)
@@ -227,7 +217,7 @@ def _coarse(frame: _Frame) -> Tensor:
         if outer:
             more, back = _slide(frame.visible, frame.infrared, outer, longest, rotations)
             evidence = torch.cat((evidence, more))
-            transforms = torch.cat((transforms, torch.linalg.inv(back)))
+            transforms = torch.cat((transforms, back.inverse()))
         rank = evidence + _log_prior(frame, transforms)
         places = _corners(transforms, (h, w))
         for _ in range(CANDIDATES):
@@ -235,7 +225,7 @@ def _coarse(frame: _Frame) -> Tensor:
             if rank[best] == -math.inf:
                 break
             found.append(transforms[best])
-            apart = (places - places[best]).norm(dim=-1).mean(-1)
+            apart = _length(places - places[best]).mean(-1)
             rank[apart < DISTINCT * max(height, width)] = -math.inf
     return torch.stack(found)
 
@@ -272,7 +262,7 @@ def _slide(
         shift[..., 0, 2] = (index % maps.shape[2]).cpu().double() - size[1] // 2
         shift[..., 1, 2] = (index // maps.shape[2]).cpu().double() - size[0] // 2
         turn = _turns(size, rotations)[:, None] @ _resizing((h, w), size)
-        transforms.append((torch.linalg.inv(reduce) @ shift @ turn).flatten(0, 1))
+        transforms.append((reduce.inverse() @ shift @ turn).flatten(0, 1))
     return torch.cat(evidence).cpu(), torch.cat(transforms)
 
 
@@ -296,11 +286,11 @@ def _correlate(still: Tensor, mask: Tensor, moving: Tensor, inside: Tensor) -> T
     low = (size[0] // coarse, size[1] // coarse)
     power, moved = (x.square().sum(1, keepdim=True) for x in (still, moving))
     pair = (torch.cat((power, mask, mask), 1), torch.cat((inside, moved, inside), 1))
-    pooled = (
+    pooled = [
         F.avg_pool2d(F.pad(x, (0, -x.shape[3] % coarse, 0, -x.shape[2] % coarse)), coarse)
         for x in pair
-    )
-    sums = _cross(*pooled, low) * coarse**2
+    ]
+    sums = _cross(pooled[0], pooled[1], low) * coarse**2
     # Entry i of the small maps is shift 4 i, entry 0 of the large ones shift 0.
     sums = F.pad(sums, (0, 1, 0, 1), mode="circular")
     big = (low[0] * coarse + 1, low[1] * coarse + 1)
@@ -314,17 +304,17 @@ def _correlate(still: Tensor, mask: Tensor, moving: Tensor, inside: Tensor) -> T
 
 def _cross(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
     """Returns the circular cross-correlation of two stacks of maps at a padded size."""
-    spectrum = torch.fft.rfft2(a, s=size) * torch.fft.rfft2(b, s=size).conj()
-    return torch.fft.irfft2(spectrum, s=size)
+    spectra = [cast("Tensor", torch.fft.rfft2(one, s=size)) for one in (a, b)]
+    return cast("Tensor", torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=size))
 
 
 def _rotated(image: Tensor, rotations: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Returns the image turned by each angle about its centre, and where it is valid."""
     size = _size(image)
-    maps = torch.linalg.inv(_turns(size, rotations)).to(image)
+    maps = _turns(size, rotations).inverse().to(image)
     place = _project(maps, _pixels(size, image.device).flatten(1, 2))
-    turned = _sample(image.expand(len(maps), -1, -1, -1), place.unflatten(1, size))
-    return turned, _covered(place, size).unflatten(1, size)[:, None]
+    turned = _sample(image.expand(len(maps), -1, -1, -1), place.reshape(-1, *size, 2))
+    return turned, _covered(place, size).reshape(-1, 1, *size)
 
 
 def _turns(size: tuple[int, int], rotations: tuple[float, ...]) -> Tensor:
@@ -360,12 +350,12 @@ def _log_prior(frame: _Frame, transforms: Tensor) -> Tensor:
     """Returns how plausible transforms are before the pictures are compared, ``(N,)``."""
     (h, w), (height, width) = _size(frame.visible), _size(frame.infrared)
     linear = transforms[:, :2, :2]
-    scale = torch.linalg.det(linear).abs().clamp_min(1e-6).sqrt() / (width / w * height / h) ** 0.5
+    scale = linear.det().abs().clamp_min(1e-6).sqrt() / (width / w * height / h) ** 0.5
     turn = torch.rad2deg(
         torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
     )
     centre = _corners(transforms, (h, w))[:, 4] - torch.tensor([(width - 1) / 2, (height - 1) / 2])
-    shift = (centre / torch.tensor([width, height])).norm(dim=-1)
+    shift = _length(centre / torch.tensor([width, height]))
     wide = (scale.log() / SCALE_SPREAD) ** 2 + (turn / ROTATION_SPREAD) ** 2
     wide = -0.5 * (wide + (shift / SHIFT_SPREAD) ** 2)
     near = torch.stack([_distance(frame, transforms, stay) for stay in _stays(frame)]).amin(0)
@@ -375,7 +365,7 @@ def _log_prior(frame: _Frame, transforms: Tensor) -> Tensor:
 def _distance(frame: _Frame, transforms: Tensor, other: Tensor) -> Tensor:
     """Returns how far transforms are from another one, as a part of the infrared long side."""
     shape = _size(frame.visible)
-    apart = (_corners(transforms, shape) - _corners(other, shape)).norm(dim=-1).mean(-1)
+    apart = _length(_corners(transforms, shape) - _corners(other, shape)).mean(-1)
     return apart / max(_size(frame.infrared))
 
 
@@ -406,7 +396,6 @@ def _refine(
     transforms: Tensor,
     longest: int,
     stages: tuple[tuple[float, int], ...],
-    terms: int,
     count: int,
 ) -> Tensor:
     """Returns transforms moved to the nearest maximum of the correlation, ``(N, 3, 3)``.
@@ -416,7 +405,6 @@ def _refine(
         transforms: Where to start, ``(N, 3, 3)``.
         longest: Working size: the long side of the infrared image.
         stages: Blur and number of steps, one after the other.
-        terms: 6 for an affine map, 8 for a homography.
         count: The number of visible edge points that are followed.
     """
     grid = _fitted(_size(frame.infrared), longest)
@@ -431,8 +419,8 @@ def _refine(
             chosen, value = _strongest(_whiten(orientation(picture, sigma)) * mask, count)
             points.append(chosen)
             values.append(value)
-        change = _climb(torch.stack(values), torch.stack(points), still, steps, terms)
-        transforms = torch.linalg.inv(reduce) @ change.cpu().double() @ reduce @ transforms
+        change = _climb(torch.stack(values), torch.stack(points), still, steps)
+        transforms = reduce.inverse() @ change.cpu().double() @ reduce @ transforms
     return transforms
 
 
@@ -449,8 +437,8 @@ def _strongest(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     ].T
 
 
-def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int) -> Tensor:
-    """Returns the maps of the plane that best lay visible points onto the infrared features.
+def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int) -> Tensor:
+    """Returns the affine maps that best lay visible points onto the infrared features.
 
     Maximises the correlation by Gauss-Newton steps on its enhanced form (Evangelidis and Psarakis,
     DOI 10.1109/TPAMI.2008.113), damped after Levenberg and Marquardt, for a batch of starts.
@@ -460,29 +448,23 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
         points: ``(B, N, 2)`` where they lie at the start, infrared pixels.
         still: ``(1, 2, H, W)`` features of the infrared image.
         steps: Number of steps.
-        terms: 6 or 8.
 
     Returns:
         ``(B, 3, 3)``, pixel to pixel, the identity where nothing was better.
     """
     (height, width), batch = _size(still), len(values)
-    edge = F.pad(still, (1, 1, 1, 1), mode="replicate")
-    right = (edge[:, :, 1:-1, 2:] - edge[:, :, 1:-1, :-2]) * 0.5
-    down = (edge[:, :, 2:, 1:-1] - edge[:, :, :-2, 1:-1]) * 0.5
-    stack = torch.cat((still, right, down), 1)
+    stack = _with_slopes(still)
     radius = max(height, width) / 2
     unit = torch.tensor(
         [[radius, 0, (width - 1) / 2], [0, radius, (height - 1) / 2], [0, 0, 1]],
         device=still.device,
     )
-    place = _project(torch.linalg.inv(unit), points)
+    place = _project(unit.inverse(), points)
     used = (values.square().sum(-1) > 0).to(values)
     eye = torch.eye(3, device=still.device).repeat(batch, 1, 1)
     best, trial = eye, eye
-    reached = torch.full((batch,), -math.inf, device=still.device)
+    reached = torch.full((batch,), -1.0, device=still.device)
     damping = torch.full_like(reached, 1e-3)
-    stiffness = _stiffness()[:terms, :terms].to(still)
-    independent = min(points.shape[1], height * width / PIXELS_PER_SAMPLE)
     state: list[Tensor] = []
     for step in range(steps + 1):
         moved = _project(trial, place)
@@ -496,17 +478,14 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
         power = (weighted * got * got).sum((1, 2))
         own = (weighted * values * values).sum((1, 2))
         lost = weight.sum(1) / used.sum(1).clamp_min(1)
-        square = (agree.clamp_min(0).square() / (power * own + 1e-9)).clamp(1e-6, 0.98)
-        offset = (trial - eye).flatten(1)[:, :terms]
-        cost = (offset @ stiffness * offset).sum(1)
-        score = -independent * lost * torch.log1p(-square) - cost
+        score = agree / (power * own + 1e-9).sqrt() * lost.sqrt()
         better = score > reached
         best = torch.where(better[:, None, None], trial, best)
         reached = torch.where(better, score, reached)
         damping = torch.where(better, damping * 0.5, damping * 8).clamp(1e-4, 1e3)
         if step == steps:
             break
-        jacobian = _jacobian(place, moved, trial, slope_x, slope_y, terms) * radius
+        jacobian = _jacobian(place, slope_x, slope_y) * radius
         heavy = jacobian * weight[..., None, None]
         heavy, jacobian = heavy.flatten(1, 2).transpose(1, 2), jacobian.flatten(1, 2)
         fresh = [
@@ -515,67 +494,173 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int, terms: int
             (heavy @ got.flatten(1)[..., None])[..., 0],
             agree,
             power,
-            independent * lost * square / ((1 - square) * power + 1e-9),
-            offset,
         ]
         # A start that got worse goes back to its best point, with more damping.
         state = [
             torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old)
             for new, old in zip(fresh, state or fresh, strict=True)
         ]
-        change = _step(state, damping, stiffness)
+        change = _step(state, damping)
         length = radius * change.abs().sum(1, keepdim=True)
         change = change * (6.0 / length.clamp_min(6.0))
-        trial = best + F.pad(change, (0, 9 - terms)).view(batch, 3, 3)
-    return unit @ best @ torch.linalg.inv(unit)
+        trial = best + F.pad(change, (0, 3)).view(batch, 3, 3)
+    return unit @ best @ unit.inverse()
 
 
-def _jacobian(
-    place: Tensor, moved: Tensor, maps: Tensor, slope_x: Tensor, slope_y: Tensor, terms: int
-) -> Tensor:
-    """Returns the derivative of the features by the entries of the maps, ``(B, N, 2, P)``."""
-    zero, one = torch.zeros_like(place[..., :1]), torch.ones_like(place[..., :1])
-    depth = (place @ maps[:, 2, :2, None]) + maps[:, None, 2:, 2]
-    x = torch.cat((place, one, zero, zero, zero, -place * moved[..., :1]), -1) / depth
-    y = torch.cat((zero, zero, zero, place, one, -place * moved[..., 1:]), -1) / depth
-    slope = slope_x[..., None] * x[:, :, None] + slope_y[..., None] * y[:, :, None]
-    return slope[..., :terms]
+def _jacobian(place: Tensor, slope_x: Tensor, slope_y: Tensor) -> Tensor:
+    """Returns the derivative of the features by the entries of affine maps, ``(B, N, 2, 6)``."""
+    point = F.pad(place, (0, 1), value=1.0)[:, :, None]
+    return torch.cat((slope_x[..., None] * point, slope_y[..., None] * point), -1)
 
 
-def _step(state: list[Tensor], damping: Tensor, stiffness: Tensor) -> Tensor:
-    """Returns the step towards a higher posterior from its normal equations, ``(B, P)``."""
-    matrix, toward, own, agree, power, weight, offset = state
-    matrix = matrix + 1e-6 * torch.eye(matrix.shape[-1], device=matrix.device)
+def _step(state: list[Tensor], damping: Tensor) -> Tensor:
+    """Returns the step towards a higher correlation from its normal equations, ``(B, P)``."""
+    matrix, toward, own, agree, power = state
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    matrix = matrix + torch.diag_embed(diagonal * damping[:, None] + 1e-4 * mean + 1e-6)
     solved = _solve(matrix, torch.stack((toward, own), -1))
     above = power - (own * solved[..., 1]).sum(1)
     below = agree - (toward * solved[..., 1]).sum(1)
     gain = torch.where(below > 1e-3 * above, above / below.clamp_min(1e-6), 3.0).clamp(0.5, 20)
-    # `weight` turns the units of the features into those of the evidence, and so of the prior.
-    pull = weight[:, None] * (gain[:, None] * toward - own) - offset @ stiffness
-    matrix = weight[:, None, None] * matrix + stiffness
-    diagonal = matrix.diagonal(dim1=1, dim2=2)
-    matrix = matrix + torch.diag_embed(diagonal * damping[:, None])
-    return _solve(matrix, pull[..., None])[..., 0]
+    return gain[:, None] * solved[..., 0] - solved[..., 1]
+
+
+# --- the winner: a homography under a prior on camera pairs ---------------------------------------
+
+
+class _Level(NamedTuple):
+    """Features at one size. Normalised points have the half long side of their image as unit."""
+
+    points: Tensor
+    """``(N, 2)`` visible, normalised."""
+    values: Tensor
+    """``(N, 2)`` visible features there."""
+    pixels: float
+    """Infrared pixels of this level that the points stand for."""
+    infrared: Tensor
+    """``(1, 6, h, w)`` infrared features and their slopes to the right and down."""
+
+
+def _settle(frame: _Frame, transform: Tensor) -> Tensor:
+    """Returns the homography ``(3, 3)`` nearest to a transform that is likeliest a posteriori."""
+    from_visible = _unit(_size(frame.visible))
+    from_infrared = _unit(_size(frame.infrared))
+    middle = from_infrared @ transform @ from_visible.inverse()
+    middle = middle / middle[2, 2]
+    for longest, sigma, stride, steps in FINE:
+        scale = float(middle[:2, :2].det().abs().sqrt())
+        middle = _ascend(_level(frame, longest, sigma, stride, scale), middle, steps)
+    return from_infrared.inverse() @ middle @ from_visible
+
+
+def _level(frame: _Frame, longest: int, sigma: float, stride: int, scale: float) -> _Level:
+    """Returns features at a size of the infrared image, with the visible one at the same scale."""
+    image = _resized(frame.infrared, _fitted(_size(frame.infrared), longest))
+    picture = _resized(frame.visible, _fitted(_size(frame.visible), round(longest * scale)))
+    moving = _whiten(orientation(image, sigma))
+    fixed = _whiten(orientation(picture, sigma))
+    size = _size(picture)
+    place = _pixels(size, picture.device)[0, BORDER:-BORDER:stride, BORDER:-BORDER:stride]
+    values = fixed[0, :, BORDER:-BORDER:stride, BORDER:-BORDER:stride]
+    points = _project(_unit(size).to(place), place.flatten(0, 1))
+    return _Level(points, values.flatten(1).T, float(stride**2), _with_slopes(moving))
+
+
+def _ascend(level: _Level, start: Tensor, steps: int) -> Tensor:
+    """Returns the normalised homography of the highest posterior on the way up from a start.
+
+    The correlation is climbed as in `_climb`; shear, perspective, aspect and rotation, which little
+    texture leaves open, are held by `_bends` and their `SPREADS`.
+    """
+    size = _size(level.infrared)
+    to_pixel = _unit(size).inverse().to(level.points)
+    x, y = level.points.unbind(-1)
+    one, zero = torch.ones_like(x), torch.zeros_like(x)
+    # How a point moves by each entry of a map near the identity: (2, 8, N).
+    basis = torch.stack(
+        (
+            torch.stack((x, y, one, zero, zero, zero, -x * x, -x * y)),
+            torch.stack((zero, zero, zero, x, y, one, -x * y, -y * y)),
+        )
+    )
+    precision = torch.tensor(SPREADS, dtype=torch.float64) ** -2
+    steady = torch.eye(8, dtype=torch.float64)
+    current, best, highest = start, start, -math.inf
+    for step in range(steps + 1):
+        matrix = current.to(level.points)
+        seen = _project(matrix, level.points)  # normalised infrared
+        place = _project(to_pixel, seen)
+        inside = _covered(place, size, 1)
+        features, right, down = _sample(level.infrared, place[None, None])[0, :, 0].T.chunk(3, -1)
+        values, found = level.values * inside[:, None], features * inside[:, None]
+        agree, power = (values * found).sum().double(), found.square().sum().double()
+        own = values.square().sum().double()
+        correlation = (agree / (power * own + 1e-9).sqrt()).clamp(1e-3, 0.98)
+        weight = inside.sum().double() * level.pixels * (MIDDLE_SIZE / max(size)) ** 2
+        weight = weight / PIXELS_PER_TERM
+        bends = _bends(current[None])[0]
+        score = -0.5 * weight * torch.log1p(-correlation.square())
+        score = float(score - 0.5 * (precision * bends.square()).sum())
+        if score > highest:
+            best, highest = current, score
+        if step == steps:
+            break
+        depth = (level.points @ matrix[2, :2] + matrix[2, 2])[:, None]
+        by_x = (matrix[:2, 0] - seen * matrix[2, 0]) / depth  # of `seen`, (N, 2)
+        by_y = (matrix[:2, 1] - seen * matrix[2, 1]) / depth
+        radius = float(to_pixel[0, 0]) * inside[:, None]
+        slope_x = radius * (right * by_x[:, :1] + down * by_x[:, 1:])  # (N, 2)
+        slope_y = radius * (right * by_y[:, :1] + down * by_y[:, 1:])
+        slopes = slope_x.T[:, None] * basis[0] + slope_y.T[:, None] * basis[1]  # (2, 8, N)
+        slopes = slopes.transpose(0, 1).flatten(1)
+        normal = (slopes @ slopes.T).double().cpu()
+        toward = (slopes @ values.T.flatten()).double().cpu()
+        along = (slopes @ found.T.flatten()).double().cpu()
+        solved = _solve(
+            normal + torch.diag(normal.diagonal() * 1e-6 + 1e-9), torch.stack((toward, along), 1)
+        )
+        above, below = power.cpu() - along @ solved[:, 1], agree.cpu() - toward @ solved[:, 1]
+        gain = above / below if below > 1e-9 else (power / own).sqrt().cpu()
+        square = float(correlation) ** 2
+        unit = float(weight) * square / ((1 - square) * float(power) + 1e-9)
+        nudged = torch.eye(3, dtype=torch.float64) + F.pad(1e-4 * steady, (0, 1)).view(8, 3, 3)
+        turn = ((_bends(current @ nudged) - bends) / 1e-4).T  # of the bends, (5, 8)
+        push = unit * (gain.clamp(0.1, 20) * toward - along) - turn.T @ (precision * bends)
+        curve = unit * normal + turn.T @ (precision[:, None] * turn)
+        change = _solve(curve + torch.diag(1e-3 * curve.diagonal() + 1e-9), push)
+        change = F.pad(change.clamp(-0.1, 0.1), (0, 1)).view(3, 3)
+        current = current @ (torch.eye(3, dtype=torch.float64) + change)
+        current = current / current[2, 2]
+    return best
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """Returns the solution of small symmetric systems; scaled first, for float32."""
-    scale = matrix.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt()[..., None]
-    matrix = scale * matrix * scale.transpose(1, 2)
-    matrix = matrix + 1e-5 * torch.eye(matrix.shape[-1], device=matrix.device)
-    return scale * torch.linalg.solve(matrix, scale * right)
+    return cast("Tensor", torch.linalg.solve(matrix, right))
 
 
-def _stiffness() -> Tensor:
-    """Returns the inverse covariance of the entries of a map, half frame = 1, ``(8, 8)``."""
-    rows: list[list[float]] = []
-    for spread, terms in SPREADS:
-        row = [0.0] * 8
-        for index, sign in terms.items():
-            row[index] = sign / (spread * len(terms))
-        rows.append(row)
-    basis = torch.tensor(rows)
-    return basis.T @ basis
+def _bends(maps: Tensor) -> Tensor:
+    """Returns shear, perspective (2), log aspect and rotation of normalised maps: ``(B, 5)``."""
+    maps = maps / maps[:, 2:, 2:]
+    linear = maps[:, :2, :2] - maps[:, :2, 2:] * maps[:, 2:, :2]  # at the middle of the image
+    (a, b), (c, d) = (row.unbind(-1) for row in linear.unbind(1))
+    shear, turn = b / a + c / d, (c / d - b / a) / 2
+    return torch.stack((shear, maps[:, 2, 0], maps[:, 2, 1], (d / a).abs().log(), turn), 1)
+
+
+def _unit(size: tuple[int, int]) -> Tensor:
+    """Returns the map from pixels to normalised points: middle 0, half long side 1."""
+    radius, (h, w) = max(size) / 2, size
+    rows = [[1 / radius, 0, -(w - 1) / 2 / radius], [0, 1 / radius, -(h - 1) / 2 / radius]]
+    return torch.tensor([*rows, [0, 0, 1]], dtype=torch.float64)
+
+
+def _with_slopes(features: Tensor) -> Tensor:
+    """Returns features ``(1, 2, H, W)`` with their slopes to the right and down: 6 channels."""
+    edge = F.pad(features, (1, 1, 1, 1), mode="replicate")
+    right = (edge[:, :, 1:-1, 2:] - edge[:, :, 1:-1, :-2]) * 0.5
+    down = (edge[:, :, 2:, 1:-1] - edge[:, :, :-2, 1:-1]) * 0.5
+    return torch.cat((features, right, down), 1)
 
 
 # --- pictures and coordinates --------------------------------------------------------------------
@@ -597,17 +682,22 @@ def _render(visible: Tensor, transform: Tensor, grid: tuple[int, int]) -> tuple[
     """Returns the visible image as a transform lays it on the infrared grid, and where it lies."""
     shape = _size(visible)
     corner = _corners(transform, shape)
-    x = float((corner[1] - corner[0]).norm() + (corner[3] - corner[2]).norm()) / 2 / shape[1]
-    y = float((corner[2] - corner[0]).norm() + (corner[3] - corner[1]).norm()) / 2 / shape[0]
+    across, down = corner[[1, 3]] - corner[[0, 2]], corner[[2, 3]] - corner[[0, 1]]
+    x, y = float(_length(across).mean()) / shape[1], float(_length(down).mean()) / shape[0]
     # Reduced first to the resolution it will have, or sampling would alias.
     size = (
         min(shape[0], max(SMALLEST, round(shape[0] * y))),
         min(shape[1], max(SMALLEST, round(shape[1] * x))),
     )
-    back = torch.linalg.inv(transform @ torch.linalg.inv(_resizing(shape, size)))
+    back = (transform @ _resizing(shape, size).inverse()).inverse()
     place = _project(back[None].to(visible), _pixels(grid, visible.device).flatten(1, 2))
-    image = _sample(_resized(visible, size), place.unflatten(1, grid))
-    return image, _covered(place, size).unflatten(1, grid)[:, None]
+    image = _sample(_resized(visible, size), place.reshape(-1, *grid, 2))
+    return image, _covered(place, size).reshape(-1, 1, *grid)
+
+
+def _length(offsets: Tensor) -> Tensor:
+    """Returns the lengths of vectors along the last axis."""
+    return offsets.square().sum(-1).sqrt()
 
 
 def _size(image: Tensor) -> tuple[int, int]:
