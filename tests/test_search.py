@@ -1,7 +1,14 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from umfuse import images, metrics, warp
 from umfuse.search import orientation, search, similarity
 
 
@@ -18,6 +25,87 @@ def scene(seed, size=(240, 320)):
 
 def thermal(image):
     return (1 - image).square()
+
+
+def seen(image, transform, size):
+    """The image as a camera of that size sees it whose pixels `transform` sends to the image's."""
+    return warp.sample(image, warp.from_transform(transform, size))[0]
+
+
+def about_centre(size, target, scale=1.0, degrees=0.0, perspective=(0.0, 0.0)):
+    """A transform that sends the centre of one image to the centre of the other."""
+    angle = math.radians(degrees)
+    turn = torch.eye(3, dtype=torch.float64)
+    turn[0, 0] = turn[1, 1] = scale * math.cos(angle)
+    turn[1, 0], turn[0, 1] = scale * math.sin(angle), -scale * math.sin(angle)
+    turn[2, :2] = torch.tensor(perspective)
+    first, last = torch.eye(3, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
+    first[:2, 2] = -torch.tensor([(size[1] - 1) / 2, (size[0] - 1) / 2])
+    last[:2, 2] = torch.tensor([(target[1] - 1) / 2, (target[0] - 1) / 2])
+    return last @ turn @ first
+
+
+def error(found, truth, size):
+    """Mean distance in infrared pixels on a 9x9 grid."""
+    return float(metrics.grid_error(found.transform[None], truth[None], size))
+
+
+@pytest.mark.parametrize(
+    ("degrees", "perspective"),
+    [(0, (1e-4, -1.5e-4)), (3, (0.0, 2e-4)), (8, (0.0, 0.0)), (-8, (0, 0))],
+)
+def test_known_homography_is_found(degrees, perspective):
+    image, size = scene(6, (300, 400)), (200, 260)
+    truth = about_centre(size, (300, 400), 1.2, degrees, perspective)
+    found = search(seen(image, truth, size), thermal(image))
+    assert error(found, truth, size) < 1.0
+
+
+@pytest.mark.parametrize("share", [0.55, 1.8])
+def test_fields_of_view_that_differ_by_nearly_two(share):
+    """`share` is the part of the infrared frame that the visible camera sees."""
+    size, target = (240, 320), (240, 320)
+    image = scene(7, (480, 640))
+    middle = about_centre(target, (480, 640))
+    truth = about_centre(size, target, share)
+    infrared = thermal(seen(image, middle, target))
+    found = search(seen(image, middle @ truth, size), infrared)
+    assert error(found, truth, size) < 1.5
+
+
+def test_noise_against_noise_stays():
+    generator = torch.Generator().manual_seed(8)
+    found = search(
+        torch.rand(120, 160, generator=generator), torch.rand(100, 150, generator=generator)
+    )
+    assert torch.equal(found.transform, warp.resize_transform((120, 160), (100, 150)))
+    assert found.confidence < 0.3
+
+
+def test_large_images_are_searched_at_a_working_size():
+    image = scene(9, (300, 400))
+    large = F.interpolate(image, (1200, 1600), mode="bilinear")
+    found = search(large, thermal(image))
+    assert found.transform.dtype == torch.float64
+    assert error(found, warp.resize_transform((1200, 1600), (300, 400)), (1200, 1600)) < 0.3
+
+
+@pytest.mark.data
+@pytest.mark.skipif("UMFUSE_DATA" not in os.environ, reason="needs UMFUSE_DATA")
+def test_real_raw_pairs_are_aligned():
+    root = Path(os.environ["UMFUSE_DATA"]) / "train/roadscene"
+    truths = json.loads((root / "homography.json").read_text())
+    errors = []
+    for name in sorted(truths)[:40:5]:
+        visible, infrared = (
+            images.read(next((root / folder).glob(f"{name}.*"))).luma
+            for folder in ("vis", "ir_raw")
+        )
+        truth = torch.tensor(truths[name]["H"], dtype=torch.float64)
+        size = (visible.shape[-2], visible.shape[-1])
+        errors.append(error(search(visible, infrared), truth, size))
+    assert np.median(errors) < 4
+    assert max(errors) < 15
 
 
 def test_aligned_contrast_reversed_pair_stays():
@@ -75,3 +163,5 @@ def test_bad_input_says_what_was_expected():
         search(torch.rand(3, 20, 20), torch.rand(20, 20))
     with pytest.raises(TypeError, match="floating tensor"):
         search(torch.zeros(20, 20, dtype=torch.uint8), torch.rand(20, 20))
+    with pytest.raises(TypeError, match="floating tensor"):
+        search(np.zeros((20, 20)), torch.rand(20, 20))

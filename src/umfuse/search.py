@@ -41,7 +41,7 @@ PIXELS_PER_SAMPLE = 16.0  # neighbouring feature pixels are not independent
 NEAR = 0.06  # of the frame: most pairs that arrive are roughly aligned already
 NEAR_BONUS = 6.0  # log of about how many more places there are far away than near
 SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35  # weak Gaussian prior
-ENOUGH = 10.0  # evidence (with its prior) that wrong pairs do not reach
+ENOUGH = 10.0  # evidence (with its prior) below which nothing is moved
 # The last refinement: infrared long side, blur, stride of the points, steps.
 FINE = ((320, 1.3, 1, 10), (320, 0.8, 1, 10), (480, 0.8, 2, 8))
 # What two cameras side by side may differ by, standard deviations with the half long side as unit:
@@ -59,7 +59,7 @@ class Search(NamedTuple):
         transform: ``(3, 3)`` float64, visible pixel ``(x, y, 1)`` to infrared pixel, on the device
             of the visible image. Plain resizing where nothing better was found.
         confidence: In [0, 1]; low means "do not trust this alignment".
-        evidence: Log-likelihood ratio of the transform against chance; a wrong pair stays below 10.
+        evidence: Log-likelihood ratio of the transform against chance.
         plain: The same for plain resizing.
         rival: The same for the best clearly different candidate.
         correlation: Of the orientation features where the images overlap, in [-1, 1].
@@ -88,8 +88,8 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
         TypeError: An image is not a floating tensor.
         ValueError: An image has another shape.
     """
+    vis, ir = _single(visible, "visible"), _single(infrared, "infrared").to(visible.device)
     device = visible.device
-    vis, ir = _single(visible, "visible"), _single(infrared, "infrared").to(device)
     size, target = _size(vis), _size(ir)
     plain = _resizing(size, target)
     if min(*size, *target) < 2 * SMALLEST or float(vis.std()) < 1e-4 or float(ir.std()) < 1e-4:
