@@ -183,6 +183,7 @@ def write(
     try:
         new[CONFIG].write_text(text, encoding="utf-8")
         safetensors.torch.save_file(tensors, new[MODEL], metadata={"format": "pt", **metadata})
+        new[MODEL].chmod(new[CONFIG].stat().st_mode)  # safetensors lets only the owner read
         for file, path in new.items():
             path.replace(folder / file)
     finally:

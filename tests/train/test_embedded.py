@@ -6,6 +6,7 @@ import pytest
 import safetensors.torch
 import torch
 
+import umfuse
 from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn, MrrnConfig
 from umfuse.train import embedded
 
@@ -51,6 +52,8 @@ def test_the_recipe_leaves_networks_that_load(tiny):
         assert recipe["train"]["steps"] == 2
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert "held_out_loss" in log[-1]
+    model = umfuse.load(tiny / "run/model", device="cpu")
+    assert model.config.mrrn.smoothing == 16
     mono, mrrn = (
         safetensors.torch.load_file(tiny / "run" / name / "model.safetensors")
         for name in ("mono", "mrrn")

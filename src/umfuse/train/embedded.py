@@ -2,7 +2,8 @@
 
 ``DATA`` holds ``train/SET/ir`` and ``train/SET/vis`` for the sets named below. Each stage trains
 one network and leaves ``RUN/STAGE/config.json``, ``model.safetensors`` and ``recipe.json``, beside
-the run's log and checkpoints; a stage that was stopped goes on. MRRN takes three stages, the last
+the run's log and checkpoints; a stage that was stopped goes on. After all stages ``RUN/model``
+holds the weights for `umfuse.load`. MRRN takes three stages, the last
 of which needs CPSTN's result. On one core of a server CPU each takes 10 to 30 minutes.
 """
 
@@ -22,6 +23,7 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader
 
 from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn, MrrnConfig
+from umfuse.pipeline import Umfuse, UmfuseConfig
 from umfuse.train.data import Pair, PairDataset, Pairs, Photometric, Rendered, ViewConfig, Views
 from umfuse.train.deform import DeformConfig
 from umfuse.train.loop import TrainConfig, fit
@@ -189,6 +191,20 @@ def train(name: str, data: Path, out: Path, config: TrainConfig | None = None) -
     return folder
 
 
+def assemble(out: Path) -> Path:
+    """Puts the networks of a finished run together and returns the folder, for `umfuse.load`."""
+    sizes = UmfuseConfig(
+        cpstn=CpstnConfig(**_config(out / "cpstn")),
+        mrrn=MrrnConfig(**_config(out / "mrrn")),
+        difn=DifnConfig(**_config(out / "difn")),
+    )
+    model = Umfuse(sizes)
+    for name in ("cpstn", "mrrn", "difn"):
+        model.get_submodule(name).load_state_dict(_state(out / name))
+    model.save_pretrained(out / "model")
+    return out / "model"
+
+
 def _task(name: str, stage: Stage) -> CpstnTask | DifnTask | MrrnTask:
     sizes, weights = stage.network, stage.weights
     if isinstance(sizes, DifnConfig) and isinstance(weights, DifnWeights):
@@ -254,6 +270,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.steps is not None:
             config = replace(config, steps=options.steps)
         train(name, options.data, options.out, config)
+    if options.stage == "all":
+        logging.info("the weights are in %s", assemble(options.out))
 
 
 if __name__ == "__main__":
