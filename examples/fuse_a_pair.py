@@ -1,4 +1,4 @@
-"""Fuses one pair: python examples/fuse_a_pair.py IR VIS OUT (without arguments, a rendered scene)."""
+"""Fuses one pair: python examples/fuse_a_pair.py IR VIS OUT (or a rendered scene without them)."""
 
 import sys
 

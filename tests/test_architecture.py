@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "demo": {"demo"},
     "images": {"files"},
     "networks": {"networks", "warp"},
-    "pipeline": {"__init__", "networks", "search", "warp", "weights"},
+    "pipeline": {"networks", "search", "warp", "weights"},
     "train": {"images", "networks", "pipeline", "search", "train", "warp", "weights"},
 }
 

@@ -8,6 +8,7 @@ through the composed map, DIFN fuses it with the visible image.
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import logging
 import os
 from collections.abc import Callable, Generator
@@ -298,9 +299,8 @@ class Umfuse(
 
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
-        from umfuse import __version__
-
-        metadata = {"library": "umfuse", "library_version": __version__, "license": "mit"}
+        version = importlib.metadata.version("umfuse")
+        metadata = {"library": "umfuse", "library_version": version, "license": "mit"}
         weights.write(save_directory, self.config.to_dict(), self.state_dict(), metadata)
 
     @classmethod
