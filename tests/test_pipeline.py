@@ -168,6 +168,12 @@ def test_tiles_give_what_the_whole_image_gives(model, monkeypatch, size):
         assert (model.fuse(infrared, visible) - whole).abs().max() > 1e-6
 
 
+def test_the_frame_leaves_no_border(model):
+    flat = torch.full((1, 1, 40, 60), 0.4)
+    fused = model.fuse(flat, flat)
+    torch.testing.assert_close(fused, fused[..., 20:21, 30:31].expand_as(fused), atol=1e-6, rtol=0)
+
+
 def test_missing_infrared_leaves_the_visible_image_without_a_seam(model):
     infrared, visible = torch.ones(1, 1, 128, 256), torch.full((1, 1, 128, 256), 0.2)
     valid = torch.ones(1, 1, 128, 256, dtype=torch.bool)

@@ -279,14 +279,16 @@ class Umfuse(
         fused = torch.empty_like(grey)
         height, width = grey.shape[-2:]
         margin = self.difn.radius
+        # Continued beyond the frame, so that the zeros around a convolution leave no border.
+        pair = F.pad(torch.cat((infrared, grey), 1), (margin,) * 4, mode="replicate")
         for top in range(0, height, TILE):
             for left in range(0, width, TILE):
-                y, x = max(0, top - margin), max(0, left - margin)
-                window = (..., slice(y, top + TILE + margin), slice(x, left + TILE + margin))
+                down, right = min(TILE, height - top), min(TILE, width - left)
+                window = pair[..., top : top + down + 2 * margin, left : left + right + 2 * margin]
                 with self._autocast():
-                    tile: Tensor = self.difn(infrared[window], grey[window])
-                inner = tile[..., top - y : top - y + TILE, left - x : left - x + TILE]
-                fused[..., top : top + TILE, left : left + TILE] = inner
+                    tile: Tensor = self.difn(window[:, :1], window[:, 1:])
+                inner = tile[..., margin : margin + down, margin : margin + right]
+                fused[..., top : top + down, left : left + right] = inner
         fused = fused.clamp(0, 1)
         return fused if weight is None else torch.lerp(grey, fused, weight)
 
