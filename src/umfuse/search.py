@@ -119,7 +119,10 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     if float(rank[best]) < ENOUGH or float(evidence[best]) < float(base[0]):
         score = float(base[0])
         return Search(plain.to(device), 0.1 * _squash(score), score, score, rival, 0.0)
-    fine = torch.stack([_settle(frame, one) for one in middle[rank.topk(2).indices]])
+    leaders = middle[rank.topk(2).indices]
+    # Two starts that met at one place settle at one place.
+    apart = float(_distance(frame, leaders[1:], leaders[0])) > 0.2 * DISTINCT
+    fine = torch.stack([_settle(frame, one) for one in leaders[: 1 + apart]])
     final, correlations = _evidence(frame, fine, MIDDLE_SIZE)
     top = int((final + _log_prior(frame, fine)).argmax())
     transform = after.inverse() @ fine[top] @ before
@@ -255,7 +258,8 @@ def _slide(
         features = _whiten(orientation(turned, COARSE_SIGMA)) * inside
         maps = _correlate(still, mask, features, inside)
         # A peak is as high as all pixels within its reach.
-        ridge = F.max_pool2d(maps[:, None], 7, 1, 3)[:, 0]
+        ridge = F.max_pool2d(maps, (1, 7), 1, (0, 3))
+        ridge = F.max_pool2d(ridge, (7, 1), 1, (3, 0))
         value, index = torch.where(maps == ridge, maps, 0.0).flatten(1).topk(PEAKS, 1)
         evidence.append(value.flatten())
         shift = torch.eye(3, dtype=torch.float64).repeat(len(maps), PEAKS, 1, 1)
@@ -427,7 +431,7 @@ def _refine(
 def _strongest(features: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Returns the places ``(N, 2)`` of the strongest ridges of a map, and its values there."""
     energy = features.square().sum(1)
-    ridge = F.max_pool2d(energy, 3, 1, 1) == energy
+    ridge = F.max_pool2d(F.max_pool2d(energy, (1, 3), 1, (0, 1)), (3, 1), 1, (1, 0)) == energy
     # Ridge points first, then what lies beside them.
     order = torch.where(ridge, energy, energy * 1e-3).flatten()
     index = order.topk(min(count, order.numel())).indices
