@@ -238,7 +238,6 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
         result = registration = register(
             pair.infrared, pair.visible, range=options.range, weights=model
         )
-    output = pair.output
     if registration is not None:
         logging.getLogger(__name__).info(
             "%s: confidence %.2f (%s)",
@@ -246,10 +245,10 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
             registration.confidence,
             registration.stage,
         )
-    result.save(output)
+    result.save(pair.output)
     if pair.sheet is not None:
         _sheet(pair, result, registration, options.range)
-    return output
+    return pair.output
 
 
 def _sheet(

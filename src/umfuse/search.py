@@ -97,8 +97,7 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     # Everything below happens on reduced images; the transform is mapped back at the end.
     small, reduced = _reduced(vis), _reduced(ir)
     before, after = _resizing(size, _size(small)), _resizing(target, _size(reduced))
-    start = _resizing(_size(small), _size(reduced))
-    frame = _Frame(small, reduced, start)
+    frame = _Frame(small, reduced, _resizing(_size(small), _size(reduced)))
 
     found = _coarse(frame)
     starts = torch.cat((_stays(frame), found))
@@ -154,9 +153,7 @@ def orientation(image: Tensor, sigma: float, radius: int = NORMALISING_RADIUS) -
     """
     # The root lifts the dark half of a night scene to where its gradients count.
     lifted = (image.clamp(0, 1) + 0.01).sqrt()
-    smooth = F.pad(_blur(lifted, sigma), (1, 1, 1, 1), mode="replicate")
-    right = (smooth[:, :, 1:-1, 2:] - smooth[:, :, 1:-1, :-2]) * 0.5
-    down = (smooth[:, :, 2:, 1:-1] - smooth[:, :, :-2, 1:-1]) * 0.5
+    right, down = _slopes(_blur(lifted, sigma))
     energy = right * right + down * down
     typical = _box(energy, radius) + FLOOR * energy.mean((2, 3), keepdim=True) + 1e-8
     length = ((energy + 1e-12) / typical).sqrt().clamp(max=CLIP)
@@ -661,10 +658,7 @@ def _unit(size: tuple[int, int]) -> Tensor:
 
 def _with_slopes(features: Tensor) -> Tensor:
     """Returns features ``(1, 2, H, W)`` with their slopes to the right and down: 6 channels."""
-    edge = F.pad(features, (1, 1, 1, 1), mode="replicate")
-    right = (edge[:, :, 1:-1, 2:] - edge[:, :, 1:-1, :-2]) * 0.5
-    down = (edge[:, :, 2:, 1:-1] - edge[:, :, :-2, 1:-1]) * 0.5
-    return torch.cat((features, right, down), 1)
+    return torch.cat((features, *_slopes(features)), 1)
 
 
 # --- pictures and coordinates --------------------------------------------------------------------
@@ -775,6 +769,13 @@ def _inner(mask: Tensor) -> Tensor:
 def _whiten(features: Tensor) -> Tensor:
     """Returns features without their local mean."""
     return features - _box(_box(features, WHITENING_RADIUS), WHITENING_RADIUS)
+
+
+def _slopes(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the central differences to the right and down, borders replicated."""
+    edge = F.pad(image, (1, 1, 1, 1), mode="replicate")
+    right = (edge[:, :, 1:-1, 2:] - edge[:, :, 1:-1, :-2]) * 0.5
+    return right, (edge[:, :, 2:, 1:-1] - edge[:, :, :-2, 1:-1]) * 0.5
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
