@@ -15,9 +15,10 @@ MAY_IMPORT = {
     "cli": {"__init__", "api", "demo", "draw", "images", "pipeline", "weights"},
     "demo": {"demo"},
     "images": {"files"},
+    "metrics": {"metrics"},
     "networks": {"networks", "warp"},
     "pipeline": {"networks", "search", "warp", "weights"},
-    "train": {"images", "networks", "pipeline", "search", "train", "warp", "weights"},
+    "train": {"images", "metrics", "networks", "pipeline", "search", "train", "warp", "weights"},
 }
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., doi:10.1109/ACSSC.2003.1292216
+from umfuse.metrics import similarity
 
 
 def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -39,23 +39,9 @@ def ms_ssim(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
             "ms_ssim needs two batches of one shape with sides of 11 pixels or more, "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    a, b = _precise(a), _precise(b)
-    levels = 1
-    while levels < len(_SCALES) and min(a.shape[-2:]) > 10 * 2**levels:
-        levels += 1
-    weights = a.new_tensor(_SCALES[:levels])
-    weights = weights / weights.sum()
-    result = torch.ones((), dtype=a.dtype, device=a.device)
-    for level in range(levels):
-        luminance, contrast = _ssim(a, b, data_range)
-        # Negative contrast has no real power; the reference implementations clamp it as well.
-        last = level == levels - 1
-        term = ((luminance * contrast) if last else contrast).mean((2, 3)).clamp_min(0)
-        result = result * (term + 1e-12) ** weights[level]
-        if not last:
-            pad = (a.shape[-2] % 2, a.shape[-1] % 2)
-            a, b = F.avg_pool2d(a, 2, padding=pad), F.avg_pool2d(b, 2, padding=pad)
-    return result.mean()
+    terms, weights = similarity.scales(_precise(a), _precise(b), data_range)
+    # Negative contrast has no real power: clamped, but not to 0, where no other scale had a slope.
+    return ((terms.clamp_min(0) + 1e-12) ** weights).prod(0).mean()
 
 
 def structure(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -226,20 +212,3 @@ def _filter(image: Tensor, kernels: Tensor) -> Tensor:
     weight = kernels.to(image.dtype).repeat(channels, 1, 1)[:, None]
     with torch.autocast(image.device.type, enabled=False):
         return F.conv2d(padded, weight, groups=channels)
-
-
-def _ssim(a: Tensor, b: Tensor, data_range: float) -> tuple[Tensor, Tensor]:
-    """Returns the luminance and the contrast-structure maps of SSIM, valid windows only."""
-    offset = torch.arange(-5, 6, dtype=a.dtype, device=a.device)
-    window = torch.exp(-(offset**2) / (2 * 1.5**2))
-    window = window / window.sum()
-    stack = torch.cat((a, b, a * a, b * b, a * b), 1)
-    groups = stack.shape[1]
-    with torch.autocast(a.device.type, enabled=False):
-        blurred = F.conv2d(stack, window.view(1, 1, 1, -1).repeat(groups, 1, 1, 1), groups=groups)
-        blurred = F.conv2d(blurred, window.view(1, 1, -1, 1).repeat(groups, 1, 1, 1), groups=groups)
-    mean_a, mean_b, aa, bb, ab = blurred.chunk(5, 1)
-    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
-    luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    covariance, variances = ab - mean_a * mean_b, aa - mean_a**2 + bb - mean_b**2
-    return luminance, (2 * covariance + c2) / (variances + c2)
