@@ -1,10 +1,12 @@
-"""The real pairs of `UMFUSE_DATA` as the benchmarks read them, and tables in Markdown."""
+"""The real pairs of `UMFUSE_DATA` as the benchmarks read them, protocols, and tables."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from umfuse import images, warp
+from umfuse import cli, images, warp
 from umfuse.images import Picture
 
 T = TypeVar("T")
+CACHE = Path("runs/benchmarks/data")
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ def root() -> Path:
     return Path(folder)
 
 
-def pairs(where: str, infrared: str = "ir", visible: str = "vis") -> Iterator[Pair]:
-    """Yields the pairs of a set such as ``test/tno``, by name."""
+def pairs(where: str | Path, infrared: str = "ir", visible: str = "vis") -> Iterator[Pair]:
+    """Yields the pairs of a set such as ``test/tno``, or of any folder of that layout, by name."""
     folder = root() / where
     others = {path.stem: path for path in (folder / visible).iterdir()}
     for path in sorted((folder / infrared).iterdir()):
@@ -52,13 +55,13 @@ def pairs(where: str, infrared: str = "ir", visible: str = "vis") -> Iterator[Pa
         )
 
 
-def homographies(where: str) -> dict[str, Tensor]:
+def homographies(where: str | Path) -> dict[str, Tensor]:
     """Returns per name the ``(3, 3)`` from a ``vis`` pixel to an ``ir_raw`` pixel."""
     table = json.loads((root() / where / "homography.json").read_text())
     return {name: torch.tensor(entry["H"], dtype=torch.float64) for name, entry in table.items()}
 
 
-def published(where: str, name: str) -> tuple[Tensor, Tensor]:
+def published(where: str | Path, name: str) -> tuple[Tensor, Tensor]:
     """Returns a stored displacement ``(1, 2, H, W)`` and its mask ``(1, 1, H, W)``."""
     with np.load(root() / where / "displacement" / f"{name}.npz") as stored:
         field = torch.from_numpy(stored["displacement"].astype(np.float32))
@@ -84,9 +87,55 @@ def progress(label: str, items: Iterable[T], limit: int | None = None) -> Iterat
     sys.stderr.write("\n")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Returns a Markdown table."""
-    return "\n".join(filter(None, (lines((head, ["---"] * len(head))), lines(rows))))
+def deformed_name(where: str, protocol: str, side: int | None = None) -> str:
+    """Returns what `deformed` calls its folder."""
+    return f"{protocol}-{Path(where).name}" + (f"-{side}" if side else "")
+
+
+def deformed(where: str, protocol: str, side: int | None = None, seed: int = 0) -> Path:
+    """Returns the folder of a set deformed by a protocol; `umfuse deform` makes it if missing.
+
+    It has the layout of the published warps, so that any method can read the same inputs.
+    """
+    folder = (CACHE / deformed_name(where, protocol, side)).resolve()
+    if not folder.exists():
+        command = ["deform", str(root() / where), str(folder), "--protocol", protocol]
+        command += ["--seed", str(seed)] + (["--size", str(side)] if side else [])
+        if cli.main(command):
+            sys.exit(f"could not deform {where}")
+    return folder
+
+
+def page_option(parser: argparse.ArgumentParser) -> None:
+    """Adds the option that `report` follows."""
+    parser.add_argument(
+        "--page", type=Path, help="also replace the tables of this page, such as docs/results.md"
+    )
+
+
+def report(
+    arguments: argparse.Namespace,
+    name: str,
+    head: Sequence[str],
+    rows: Iterable[Sequence[object]],
+) -> None:
+    """Prints a Markdown table, a line as soon as it is there, and puts it on the page if asked.
+
+    On the page a table stands between ``<!-- NAME -->`` and ``<!-- end -->``.
+    """
+    written = [lines((head, ["---"] * len(head)))]
+    print(written[0], flush=True)
+    for row in rows:
+        written.append(lines([row]))
+        print(written[-1], flush=True)
+    print()
+    if arguments.page is not None:
+        text = arguments.page.read_text(encoding="utf-8")
+        block = re.compile(rf"(?<=<!-- {re.escape(name)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
+        if not block.search(text):
+            sys.exit(f"{arguments.page} has no place for the table {name!r}")
+        table = "\n" + "\n".join(written) + "\n\n"
+        arguments.page.write_text(block.sub(lambda _: table, text), encoding="utf-8")
 
 
 def lines(rows: Iterable[Sequence[object]]) -> str:
@@ -96,7 +145,8 @@ def lines(rows: Iterable[Sequence[object]]) -> str:
 
 def _short(value: object) -> str:
     if isinstance(value, float):
-        return (
-            f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
-        )
+        for bound, digits in ((0.1, 4), (1, 3), (100, 2)):
+            if abs(value) < bound:
+                return f"{value:.{digits}f}"
+        return f"{value:.0f}"
     return str(value)

@@ -1,57 +1,65 @@
-"""Fusion of test pairs, beside what needs no network: `python -m benchmarks.fusion`.
+"""Fusion of aligned pairs, and after every registration: `python -m benchmarks.fusion`.
 
-CC, SSIM (mean of both sources), VIF (sum over both sources) and Qabf as `umfuse.metrics` defines
-them. The reference infrared image is the aligned one, always: with the misaligned image as the
-reference every misaligned result would look well.
+The paper's Table 2 and ours. Metrics are those of `umfuse.metrics`. The reference infrared image is
+the aligned one, always: with the misaligned image as the reference every misaligned result would
+look well. The cases:
 
-- average, saliency mean (weights by histogram contrast) and maximum: per pixel, no network.
-- misaligned: the infrared image deformed by a mean of 8 px, or as the raw camera saw it, fused as
-  it is and after registration; inner part, without a tenth of each side.
+- ``fusion-NAME``: aligned pairs at full size, all metrics, and the mean rank over CC, SSIM, VIF,
+  MI, Qabf and SCD among the methods of the table.
+- ``fused-CASE``: misaligned pairs of `benchmarks.registration` after every way to align, on the
+  inner part without a tenth of each side. "kept" is the smallest of the six metrics as part of what
+  the same way to fuse reaches on the aligned pair. "SSIM legacy" has the magnitudes of the paper.
+
+Other people's fused images join with ``--results NAME=FOLDER``, where FOLDER holds a folder of
+images a case, called as in the table.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
 
 import torch
-from benchmarks import data
-from benchmarks.registration import displaced
+from benchmarks import data, methods, registration
 from torch import Tensor
 
 import umfuse
-from umfuse import metrics
-from umfuse.pipeline import Umfuse
-from umfuse.train.losses import saliency_weight
+from umfuse import images, metrics, warp
+from umfuse.pipeline import Umfuse, luma
 
-METRICS = (metrics.cc, metrics.ssim, metrics.vif, metrics.qabf)
-Fuse = Callable[[Tensor, Tensor], Tensor]
+RANKED = ("CC", "SSIM", "VIF", "MI", "Qabf", "SCD")
+ALIGNED = "aligned"
+SETS = ("tno", "roadscene", "msrs_gray")
+MISALIGNED = (
+    *("paper-roadscene-256", "paper-tno-256", "large-roadscene", "large-tno"),
+    "raw-test",
+)
+FUSERS_AFTER = ("average", "Laplacian pyramid", "umfuse")
+# Table 2 of the paper, CC / VIF / SSIM of its best competitor after each registration and of its
+# own method. Which VIF that is cannot be told: no definition gives both of its magnitudes.
+PAPER = {
+    "paper-roadscene-256": {
+        ("FlowNet+STN", "umfuse"): "RFN .587 / .563 / .319",
+        ("VoxelMorph", "umfuse"): "DENSE .597 / .521 / .355",
+        ("MRRN + CPSTN", "umfuse"): "Ours .621 / .895 / .507",
+    },
+    "paper-tno-256": {
+        ("FlowNet+STN", "umfuse"): "RFN .392 / .671 / .300",
+        ("VoxelMorph", "umfuse"): "RFN .465 / .728 / .349",
+        ("MRRN + CPSTN", "umfuse"): "Ours .481 / 1.016 / .473",
+    },
+}
+Metrics = Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
+LEGACY: Metrics = {"SSIM legacy": partial(metrics.ssim, legacy=True)}
+SHORT: Metrics = {name: metrics.FUSION[name] for name in RANKED} | LEGACY
+FULL: Metrics = {**metrics.FUSION, **LEGACY}
 
 
-def average(infrared: Tensor, visible: Tensor) -> Tensor:
-    """Returns the plain mean."""
-    return (infrared + visible) / 2
-
-
-def saliency_mean(infrared: Tensor, visible: Tensor) -> Tensor:
-    """Returns the mean that the paper's saliency loss has for its target."""
-    return torch.lerp(visible, infrared, saliency_weight(infrared, visible))
-
-
-def ours(model: Umfuse, *, registration: bool = False) -> Fuse:
-    """Returns umfuse on tensors."""
-
-    def fuse(infrared: Tensor, visible: Tensor) -> Tensor:
-        result = umfuse.fuse(infrared, visible, registration=registration, weights=model).image
-        assert isinstance(result, Tensor)
-        return result
-
-    return fuse
-
-
-def scores(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Returns the four metrics."""
-    return torch.stack([metric(fused, infrared, visible)[0] for metric in METRICS])
+def scores(fused: Tensor, infrared: Tensor, visible: Tensor, which: Metrics) -> Tensor:
+    """Returns the metrics of one image."""
+    return torch.stack([metric(fused, infrared, visible)[0] for metric in which.values()])
 
 
 def inner(image: Tensor) -> Tensor:
@@ -60,53 +68,98 @@ def inner(image: Tensor) -> Tensor:
     return image[..., y : image.shape[-2] - y, x : image.shape[-1] - x]
 
 
-def aligned(model: Umfuse, limit: int | None) -> Iterator[tuple[object, ...]]:
-    """Yields a line for every set of aligned pairs and method."""
-    methods: dict[str, Fuse] = {
-        "average": average,
-        "saliency mean": saliency_mean,
-        "maximum": torch.maximum,
-        "umfuse": ours(model),
-    }
-    for where in ("test/tno", "test/roadscene", "test/msrs_gray"):
-        found: dict[str, list[Tensor]] = {name: [] for name in methods}
-        for pair in data.progress(where, data.pairs(where), limit):
-            infrared, visible = pair.infrared.luma, pair.visible.luma
-            for name, method in methods.items():
-                found[name].append(scores(method(infrared, visible), infrared, visible))
-        yield from lines(where, found)
+def read(folder: Path, name: str) -> Tensor:
+    """Returns the luma of an image of somebody's results."""
+    return images.read(next(folder.glob(f"{name}.*"))).luma
 
 
-def misaligned(model: Umfuse, limit: int | None) -> Iterator[tuple[object, ...]]:
-    """Yields lines for pairs that are not aligned, with and without registration."""
-    methods = {"as it is": ours(model), "registered": ours(model, registration=True)}
-    for where in ("test/tno", "test/roadscene"):
-        found: dict[str, list[Tensor]] = {"umfuse, aligned": [], **{name: [] for name in methods}}
-        for pair in data.progress(f"{where} 8 px", data.pairs(where), limit):
-            infrared, visible = pair.infrared.luma, pair.visible.luma
-            moved = displaced(infrared, pair.name, 8.0)[0]
-            results = {"umfuse, aligned": ours(model)(infrared, visible)}
-            results |= {name: method(moved, visible) for name, method in methods.items()}
-            for name, fused in results.items():
-                found[name].append(scores(inner(fused), inner(infrared), inner(visible)))
-        yield from lines(f"{where} 8 px", found)
-    where = "test/roadscene"
-    found = {"umfuse, aligned": [], **{name: [] for name in methods}}
-    both = zip(data.pairs(where), data.pairs(where, infrared="ir_raw"), strict=True)
-    for pair, raw in data.progress(f"{where} raw", both, limit):
+def of_aligned(
+    pairs: Iterable[data.Pair], fusers: dict[str, methods.Fuse], results: dict[str, Path]
+) -> dict[str, Tensor]:
+    """Returns the mean metrics of every method on aligned pairs."""
+    found: dict[str, list[Tensor]] = {name: [] for name in (*fusers, *results)}
+    for pair in pairs:
         infrared, visible = pair.infrared.luma, pair.visible.luma
-        results = {"umfuse, aligned": ours(model)(infrared, visible)}
-        results |= {name: method(raw.infrared.luma, visible) for name, method in methods.items()}
-        for name, fused in results.items():
-            found[name].append(scores(inner(fused), inner(infrared), inner(visible)))
-    yield from lines(f"{where} raw", found)
+        for name in found:
+            fused = fusers[name](infrared, visible) if name in fusers else None
+            fused = read(results[name], pair.name) if fused is None else fused
+            found[name].append(scores(fused, infrared, visible, FULL))
+    return {name: torch.stack(values).mean(0) for name, values in found.items()}
 
 
-def lines(where: str, found: dict[str, list[Tensor]]) -> Iterator[tuple[object, ...]]:
-    """Yields the mean scores of every method."""
-    for i, (name, values) in enumerate(found.items()):
-        means = torch.stack(values).mean(0).tolist()
-        yield ("" if i else f"{where} ({len(values)})", name, *means)
+def mean_ranks(table: dict[str, Tensor]) -> dict[str, float]:
+    """Returns the mean rank of every method over the ranked metrics; 1 is the best."""
+    columns = [list(FULL).index(name) for name in RANKED]
+    values = torch.stack(list(table.values()))[:, columns]  # (methods, metrics)
+    ranks = 1 + (values[None] > values[:, None]).sum(1)
+    return dict(zip(table, ranks.double().mean(1).tolist(), strict=True))
+
+
+def after(
+    samples: Iterable[registration.Sample],
+    aligners: dict[str, methods.Align],
+    fusers: dict[str, methods.Fuse],
+    results: dict[str, Path],
+) -> dict[tuple[str, str], Tensor]:
+    """Returns the mean metrics after every alignment and fusion."""
+    found: dict[tuple[str, str], list[Tensor]] = {}
+    for sample in samples:
+        visible, reference = luma(sample.visible), sample.reference
+        registered = {} if reference is None else {ALIGNED: reference}
+        for name, align in aligners.items():
+            coordinates = align(sample.infrared, sample.visible)
+            registered[name] = warp.sample(sample.infrared, coordinates)[0]
+        fused = {
+            (alignment, name): fuse(image, visible)
+            for alignment, image in registered.items()
+            for name, fuse in fusers.items()
+        }
+        fused |= {(name, "its own"): read(path, sample.name) for name, path in results.items()}
+        inside = (inner(registered[ALIGNED]), inner(visible))
+        for key, image in fused.items():
+            found.setdefault(key, []).append(scores(inner(image), *inside, SHORT))
+    return {key: torch.stack(values).mean(0) for key, values in found.items()}
+
+
+def kept(values: Tensor, aligned: Tensor) -> float:
+    """Returns the smallest of the ranked metrics as part of its value on the aligned pair."""
+    return float((values / aligned)[: len(RANKED)].min())
+
+
+def raw_on_visible() -> Iterator[registration.Sample]:
+    """Yields the raw RoadScene pairs on the grid of ``vis``, with the aligned infrared image."""
+    where = "test/roadscene"
+    both = zip(data.pairs(where), data.pairs(where, "ir_raw"), strict=True)
+    for aligned, raw in both:
+        yield registration.Sample(
+            raw.name, raw.infrared.luma, raw.visible.rgb, aligned.infrared.luma, lambda _: 0.0
+        )
+
+
+def aligned_rows(
+    name: str, model: Umfuse, limit: int | None, results: dict[str, Path]
+) -> Iterator[tuple[object, ...]]:
+    """Yields a line for every way to fuse."""
+    pairs = data.progress(name, data.pairs(f"test/{name}"), limit)
+    table = of_aligned(pairs, methods.fusers(model), results)
+    ranks = mean_ranks(table)
+    for method, values in table.items():
+        yield method, *values.tolist(), ranks[method]
+
+
+def misaligned_rows(
+    case: str, model: Umfuse, limit: int | None, results: dict[str, Path]
+) -> Iterator[tuple[object, ...]]:
+    """Yields a line for every way to align and fuse."""
+    samples = raw_on_visible() if case == "raw-test" else registration.cases()[case]()
+    every = methods.fusers(model)
+    fusers = {name: every[name] for name in FUSERS_AFTER}
+    table = after(data.progress(case, samples, limit), methods.aligners(model), fusers, results)
+    for (alignment, fuser), values in table.items():
+        aligned = table.get((ALIGNED, fuser))
+        share = "" if aligned is None or alignment == ALIGNED else kept(values, aligned)
+        line = (alignment, fuser, *values.tolist(), share)
+        yield (*line, PAPER[case].get((alignment, fuser), "")) if case in PAPER else line
 
 
 def main() -> None:
@@ -114,14 +167,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="as in umfuse.load; by default the embedded ones")
     parser.add_argument("--limit", type=int, help="pairs a set, for a quick look")
-    parser.add_argument("--aligned", action="store_true", help="aligned pairs alone")
+    parser.add_argument("--only", default="", help="cases that hold this text, such as fusion-")
+    parser.add_argument(
+        "--results", type=registration.named, action="append", default=[], metavar="NAME=FOLDER"
+    )
+    data.page_option(parser)
     arguments = parser.parse_args()
+    data.root()
     model = umfuse.load(arguments.weights, device="cpu")
-    head = ("set (pairs)", "method", "CC", "SSIM, mean", "VIF, sum", "Qabf")
-    print(data.table(head, aligned(model, arguments.limit)))
-    if not arguments.aligned:
-        print()
-        print(data.table(head, misaligned(model, arguments.limit)))
+
+    def results(case: str) -> dict[str, Path]:
+        folders = {name: folder / case for name, folder in arguments.results}
+        return {name: folder for name, folder in folders.items() if folder.is_dir()}
+
+    for name in SETS:
+        case = f"fusion-{name}"
+        if arguments.only in case:
+            print(case)
+            rows = aligned_rows(name, model, arguments.limit, results(case))
+            data.report(arguments, case, ("method", *FULL, "mean rank"), rows)
+    for name in MISALIGNED:
+        case = f"fused-{name}"
+        if arguments.only in case:
+            print(case)
+            head = ("aligned by", "fused by", *SHORT, "kept")
+            head += ("paper: CC / VIF / SSIM",) if name in PAPER else ()
+            rows = misaligned_rows(name, model, arguments.limit, results(case))
+            data.report(arguments, case, head, rows)
 
 
 if __name__ == "__main__":

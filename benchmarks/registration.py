@@ -1,169 +1,241 @@
-"""Registration on pairs whose true displacement is known: `python -m benchmarks.registration`.
+"""Registration by every method, on pairs whose truth is known: `python -m benchmarks.registration`.
 
-- synthetic: aligned test pairs, the infrared image deformed by fields of a given mean length, drawn
-  from the name of the pair and a seed: affine with an elastic part of about a fifth, and once with
-  as much of either. End-point error in pixels where the truth holds. The pairs themselves are
-  aligned to 1-3 px only, so no method gets to zero.
-- published: the warped pairs of SuperFusion, with their fields.
-- raw: RoadScene as the two cameras saw it; mean error on a 9x9 grid, in infrared pixels.
+The paper's Table 1 and ours. Methods are those of `benchmarks.methods`; the networks of the paper's
+comparison are in the tables once `benchmarks.train` trained them. The cases:
 
-Each is measured as it comes in (plain resizing), after the search alone, and after the whole
-pipeline. "worse" is the share of pairs that end further off than they came in by more than 0.5 px.
+- ``paper``: aligned test pairs at 256x256, infrared deformed by the protocol of that name.
+- ``large``: the same pairs at full size, by the protocol of that name.
+- ``published``: the warped pairs of SuperFusion.
+- ``aligned``: pairs as published; what a method moves them is the data's own error or its harm.
+- ``raw``: RoadScene as the two cameras saw it, resolution and field of view differ.
+
+Where the aligned infrared image is known, MSE, NCC and MI (256 bins, nats) compare it with the
+registered one, on the whole frame and on the interior without 8 pixels of each side; end-point
+errors are pixels where the truth is valid. The raw pairs have the mean error on a 9x9 grid, in
+infrared pixels. "worse": pairs that end further off than they came by more than 0.5 px. Other
+people's registered images join with ``--results NAME=FOLDER``, where FOLDER holds a folder of
+images a case, called as in the table.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
-from benchmarks import data
+from benchmarks import data, methods
 from torch import Tensor
 
 import umfuse
-from umfuse import metrics, warp
+from umfuse import images, metrics, warp
 from umfuse.pipeline import Umfuse
-from umfuse.train.deform import DeformConfig, deformation
 
-STAGES = ("input", "search", "pipeline")
+BORDER = 8
+# Table 1 of the paper: MSE, NCC, MI. Its pairs, displacements and trainings are not ours.
+PAPER = {
+    "paper-tno-256": {
+        "misaligned input": (0.007, 0.876, 1.558),
+        "FlowNet+STN": (0.029, 0.636, 1.095),
+        "FlowNet+STN + CPSTN": (0.007, 0.893, 1.465),
+        "VoxelMorph": (0.007, 0.880, 1.545),
+        "VoxelMorph + CPSTN": (0.005, 0.919, 1.573),
+        "MRRN + CPSTN": (0.004, 0.926, 1.648),
+    },
+    "paper-roadscene-256": {
+        "misaligned input": (0.01, 0.894, 1.602),
+        "FlowNet+STN": (0.009, 0.910, 1.549),
+        "FlowNet+STN + CPSTN": (0.005, 0.949, 1.744),
+        "VoxelMorph": (0.008, 0.914, 1.589),
+        "VoxelMorph + CPSTN": (0.006, 0.941, 1.689),
+        "MRRN + CPSTN": (0.004, 0.963, 1.833),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One pair of a case, with what is known of it."""
+
+    name: str
+    infrared: Tensor
+    visible: Tensor
+    reference: Tensor | None
+    error: Callable[[Tensor], float]
+    """From coordinates to pixels."""
 
 
 @dataclass
-class Errors:
-    """Errors of one case, pixels: a list a stage, and which stage each pair was left at."""
+class Scores:
+    """What one method did on one case."""
 
-    of: dict[str, list[float]] = field(default_factory=lambda: {stage: [] for stage in STAGES})
-    kept: list[str] = field(default_factory=list)
-    confidence: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    images: list[list[float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
 
 
-def displaced(
-    infrared: Tensor, name: str, mean: float, seed: int = 0, elastic: float = 0.2
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the deformed image, the field that restores it and where it holds."""
-    config = DeformConfig((mean, mean), affine=1.0, perspective=0.0, elastic=elastic, parallax=0.0)
-    generator = torch.Generator().manual_seed(zlib.crc32(f"{name}/{mean}/{seed}".encode()))
-    size = (infrared.shape[-2], infrared.shape[-1])
-    drawn = deformation(1, size, config, generator)
-    return warp.warp(infrared, drawn.deform)[0], drawn.restore, drawn.valid
+def by_field(folder: Path, infrared: str) -> Iterator[Sample]:
+    """Yields the pairs of a set with a known displacement, or of one that is aligned."""
+    for pair in data.pairs(folder, infrared):
+        size = pair.visible.size
+        if infrared == "ir":
+            reference, truth = pair.infrared.luma, torch.zeros(1, 2, *size)
+            valid = torch.ones(1, 1, *size, dtype=torch.bool)
+        else:
+            aligned = next((data.root() / folder / "ir").glob(f"{pair.name}.*"))
+            reference = images.read(aligned).luma
+            truth, valid = data.published(folder, pair.name)
+
+        def error(coordinates: Tensor, truth: Tensor = truth, valid: Tensor = valid) -> float:
+            found = coordinates - warp.to_coordinates(torch.zeros_like(truth))
+            return float(metrics.end_point_error(found, truth, valid))
+
+        yield Sample(pair.name, pair.infrared.luma, pair.visible.rgb, reference, error)
+
+
+def by_homography(folder: Path) -> Iterator[Sample]:
+    """Yields the raw pairs of RoadScene."""
+    truths = data.homographies(folder)
+    published = zip(data.pairs(folder), data.pairs(folder, "ir_raw", "vis_hr"), strict=True)
+    for aligned, pair in published:
+        size = aligned.visible.size
+
+        def error(
+            coordinates: Tensor, name: str = pair.name, size: tuple[int, int] = size
+        ) -> float:
+            on_visible = data.on_grid(coordinates, size)
+            return float(metrics.grid_error(on_visible, truths[name], size))
+
+        yield Sample(pair.name, pair.infrared.luma, pair.visible.rgb, None, error)
+
+
+def deformed(where: str, protocol: str, side: int | None) -> Iterator[Sample]:
+    """Yields the pairs of a set deformed by a protocol."""
+    return by_field(data.deformed(where, protocol, side), "ir_warp")
+
+
+def cases() -> dict[str, Callable[[], Iterator[Sample]]]:
+    """Returns the cases by name; deformed sets are made when they are needed."""
+    found: dict[str, Callable[[], Iterator[Sample]]] = {}
+    for where in ("test/roadscene", "test/tno"):
+        for protocol, side in (("paper", 256), ("large", None)):
+            name = data.deformed_name(where, protocol, side)
+            found[name] = partial(deformed, where, protocol, side)
+    for name in ("superfusion_road", "superfusion_msrs"):
+        found[f"published-{name}"] = partial(by_field, Path("test") / name, "ir_warp")
+    for name in ("roadscene", "tno"):
+        found[f"aligned-{name}"] = partial(by_field, Path("test") / name, "ir")
+    for split in ("test", "train"):
+        found[f"raw-{split}"] = partial(by_homography, Path(split) / "roadscene")
+    return found
 
 
 def measure(
-    model: Umfuse, infrared: Tensor, visible: Tensor, truth: Tensor, valid: Tensor, into: Errors
-) -> None:
-    """Registers one pair of equal size and adds its end-point errors."""
-    start = time.perf_counter()
-    found = model.align(infrared, visible)
-    into.seconds.append(time.perf_counter() - start)
-    size = (visible.shape[-2], visible.shape[-1])
-    grid = warp.identity_grid(*size)
-    fields = {
-        "input": torch.zeros_like(truth),
-        "search": warp.from_transform(found.transform, size) - grid,
-        "pipeline": found.coordinates - grid,
-    }
-    for stage, displacement in fields.items():
-        into.of[stage].append(float(metrics.end_point_error(displacement, truth, valid)))
-    into.kept.append(found.stage)
-    into.confidence.append(found.confidence)
+    samples: Iterator[Sample], aligners: dict[str, methods.Align], results: dict[str, Path]
+) -> dict[str, Scores]:
+    """Returns the scores of every method on one case."""
+    found = {name: Scores() for name in (*aligners, *results)}
+    for sample in samples:
+        for name, align in aligners.items():
+            start = time.perf_counter()
+            coordinates = align(sample.infrared, sample.visible)
+            found[name].seconds.append(time.perf_counter() - start)
+            found[name].errors.append(sample.error(coordinates))
+            if sample.reference is not None:
+                registered = warp.sample(sample.infrared, coordinates)[0]
+                found[name].images.append(compare(registered, sample.reference))
+        for name, folder in results.items():
+            if sample.reference is not None and folder.is_dir():
+                registered = images.read(next(folder.glob(f"{sample.name}.*"))).luma
+                found[name].images.append(compare(registered, sample.reference))
+    return {name: scores for name, scores in found.items() if scores.errors or scores.images}
 
 
-def cases(model: Umfuse, limit: int | None, seed: int, only: str) -> Iterator[tuple[str, Errors]]:
-    """Yields the name of every case that holds ``only`` in its name, and its errors."""
-    kinds = ((0.0, 0.2), (4.0, 0.2), (8.0, 0.2), (16.0, 0.2), (8.0, 1.0))
-    for where in ("test/roadscene", "test/tno"):
-        for mean, elastic in kinds:
-            label = f"{where} {mean:g} px" + (", half elastic" if elastic == 1 else "")
-            if only in label:
-                errors = Errors()
-                for pair in data.progress(label, data.pairs(where), limit):
-                    infrared = pair.infrared.luma
-                    if mean:
-                        moved = displaced(infrared, pair.name, mean, seed, elastic)
-                        infrared, truth, valid = moved
-                    else:
-                        truth = torch.zeros(1, 2, *pair.infrared.size)
-                        valid = torch.ones(1, 1, *pair.infrared.size, dtype=torch.bool)
-                    measure(model, infrared, pair.visible.rgb, truth, valid, errors)
-                yield label, errors
-    for where in ("test/superfusion_road", "test/superfusion_msrs"):
-        if only in where:
-            errors = Errors()
-            for pair in data.progress(where, data.pairs(where, infrared="ir_warp"), limit):
-                truth, valid = data.published(where, pair.name)
-                measure(model, pair.infrared.luma, pair.visible.rgb, truth, valid, errors)
-            yield f"{where}, published", errors
-    if only in "test/roadscene raw":
-        yield "test/roadscene raw, grid", raw(model, limit)
+def compare(registered: Tensor, reference: Tensor) -> list[float]:
+    """Returns MSE, NCC and MI on the whole frame, then on the interior."""
+    return [
+        float(metric(registered, reference, border=border))
+        for border in (0, BORDER)
+        for metric in metrics.REGISTRATION.values()
+    ]
 
 
-def raw(model: Umfuse, limit: int | None) -> Errors:
-    """Returns the grid errors of the raw RoadScene pairs."""
-    where, errors = "test/roadscene", Errors()
-    truths = data.homographies(where)
-    sizes = {pair.name: pair.visible.size for pair in data.pairs(where)}
-    wanted = (p for p in data.pairs(where, "ir_raw", "vis_hr") if p.name in truths)
-    for pair in data.progress(f"{where} raw", wanted, limit):
-        start = time.perf_counter()
-        found = model.align(pair.infrared.luma, pair.visible.rgb)
-        errors.seconds.append(time.perf_counter() - start)
-        size, full = sizes[pair.name], pair.visible.size
-        maps = {
-            "input": warp.resize_transform(size, pair.infrared.size),
-            "search": found.transform @ warp.resize_transform(size, full),
-            "pipeline": data.on_grid(found.coordinates, size),
-        }
-        for stage, map_ in maps.items():
-            error = metrics.grid_error(map_, truths[pair.name], size)
-            errors.of[stage].append(float(error))
-        errors.kept.append(found.stage)
-        errors.confidence.append(found.confidence)
-    return errors
+def rows(case: str, found: dict[str, Scores]) -> Iterator[tuple[object, ...]]:
+    """Yields a line for every method."""
+    before = torch.tensor(found["misaligned input"].errors)
+    for name, scores in found.items():
+        line: list[object] = [name]
+        if scores.images:
+            line += torch.tensor(scores.images).mean(0).tolist()
+        line += errors(torch.tensor(scores.errors), before) if scores.errors else [""] * 7
+        line.append(float(torch.tensor(scores.seconds).median()) if scores.seconds else "")
+        if case in PAPER:
+            paper = PAPER[case].get(name)
+            line.append("" if paper is None else " / ".join(f"{value:.3f}" for value in paper))
+        yield tuple(line)
 
 
-def rows(label: str, errors: Errors) -> Iterator[tuple[object, ...]]:
-    """Yields a line of the table for every stage."""
-    before = torch.tensor(errors.of["input"])
-    for stage in STAGES:
-        after = torch.tensor(errors.of[stage])
-        median, mean = float(after.quantile(0.5)), float(after.mean())
-        ratio = median / max(float(before.quantile(0.5)), 1e-9) if before.any() else float("nan")
-        worse = float((after > before + 0.5).float().mean())
-        share = [float((after < bound).float().mean()) for bound in (5, 10)]
-        last = stage == "pipeline"
-        yield (
-            f"{label} ({len(after)})" if stage == "input" else "",
-            stage,
-            median,
-            mean,
-            float(after.quantile(0.95)),
-            float(after.max()),
-            ratio,
-            f"{worse:.0%}",
-            *(f"{one:.0%}" for one in share),
-            f"{errors.kept.count('dense') / len(errors.kept):.0%}" if last else "",
-            float(torch.tensor(errors.seconds).median()) if last else "",
-        )
+def errors(after: Tensor, before: Tensor) -> list[object]:
+    """Returns median, mean, 95th percentile, median as part of the input's, and shares."""
+    median, at_first = float(after.quantile(0.5)), float(before.quantile(0.5))
+    shares = (after < 5, after < 10, after > before + 0.5)
+    return [
+        median,
+        float(after.mean()),
+        float(after.quantile(0.95)),
+        median / at_first if at_first else "",
+        *(f"{float(share.float().mean()):.0%}" for share in shares),
+    ]
+
+
+def head(case: str) -> tuple[str, ...]:
+    """Returns the head of the table of a case."""
+    columns = ["method"]
+    if not case.startswith("raw"):
+        columns += [*metrics.REGISTRATION, *(f"{name} inside" for name in metrics.REGISTRATION)]
+    columns += ["error, px: median", "mean", "95 %", "of input", "< 5 px", "< 10 px", "worse", "s"]
+    if case in PAPER:
+        columns.append("paper: MSE / NCC / MI")
+    return tuple(columns)
+
+
+def named(text: str) -> tuple[str, Path]:
+    """Reads NAME=FOLDER."""
+    name, _, folder = text.partition("=")
+    if not name or not Path(folder).is_dir():
+        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER with a folder, got {text!r}")
+    return name, Path(folder)
+
+
+def chosen(model: Umfuse, only: str) -> dict[str, methods.Align]:
+    """Returns the aligners that hold a text in their name, and the input that all compare with."""
+    every = methods.aligners(model)
+    return {n: align for n, align in every.items() if only in n or n == "misaligned input"}
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", help="as in umfuse.load; by default the embedded ones")
     parser.add_argument("--limit", type=int, help="pairs a case, for a quick look")
-    parser.add_argument("--seed", type=int, default=0, help="of the synthetic fields")
     parser.add_argument("--only", default="", help="cases that hold this text, such as raw")
+    parser.add_argument("--method", default="", help="methods that hold this text, such as umfuse")
+    parser.add_argument("--results", type=named, action="append", default=[], metavar="NAME=FOLDER")
+    data.page_option(parser)
     arguments = parser.parse_args()
-    model = umfuse.load(arguments.weights, device="cpu")
-    head = ("case (pairs)", "stage", "median", "mean", "p95", "max", "of input", "worse")
-    head += ("< 5 px", "< 10 px", "dense kept", "s")
-    print(data.table(head, ()), flush=True)
-    for label, errors in cases(model, arguments.limit, arguments.seed, arguments.only):
-        print(data.lines(rows(label, errors)), flush=True)
+    data.root()
+    aligners = chosen(umfuse.load(arguments.weights, device="cpu"), arguments.method)
+    for case, samples in cases().items():
+        if arguments.only in case:
+            results = {name: folder / case for name, folder in arguments.results}
+            some = data.progress(case, samples(), arguments.limit)
+            found = measure(some, aligners, results)
+            pairs = len(found["misaligned input"].errors)
+            print(f"{case}, {pairs} pairs")
+            data.report(arguments, case, head(case), rows(case, found))
 
 
 if __name__ == "__main__":

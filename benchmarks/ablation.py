@@ -1,0 +1,153 @@
+"""What each part is good for: `python -m benchmarks.ablation`, after `python -m benchmarks.train`.
+
+The paper's Table 4, Fig. 5 and Fig. 6, and the terms of every loss.
+
+- ``stages``: protocol ``paper`` at 256x256 and ``large``; DIFN alone, after the paper's MRRN
+  without and with CPSTN, after the search, and after the whole pipeline. Fusion by the embedded
+  DIFN, scored against the aligned pair on the inner part.
+- ``interaction`` and ``difn-loss``: DIFN with another interaction module, and without one term of
+  its loss, on aligned pairs.
+- ``mrrn-loss``: MRRN's training without one of its terms, protocol ``paper``.
+- ``cpstn-loss``: how well the pseudo-infrared image resembles the infrared one (NCC, SSIM), and how
+  well its edges agree with those of both sources, in [-1, 1] (mean cosine of the orientation
+  features of `umfuse.search`).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+import torch
+from benchmarks import data, fusion, methods, registration, train
+
+import umfuse
+from umfuse import metrics, search, warp
+from umfuse.pipeline import Umfuse, luma
+
+PAPER_STAGES = {  # Table 4 of the paper: CC / SSIM / VIF
+    ("paper-tno-256", "DIFN"): "0.438 / 0.369 / 0.732",
+    ("paper-tno-256", "MRRN + DIFN"): "0.476 / 0.418 / 0.876",
+    ("paper-tno-256", "CPSTN + MRRN + DIFN"): "0.481 / 0.473 / 1.016",
+    ("paper-roadscene-256", "DIFN"): "0.563 / 0.367 / 0.543",
+    ("paper-roadscene-256", "MRRN + DIFN"): "0.601 / 0.422 / 0.673",
+    ("paper-roadscene-256", "CPSTN + MRRN + DIFN"): "0.621 / 0.507 / 0.895",
+}
+Row = tuple[object, ...]
+
+
+def stages(model: Umfuse, limit: int | None) -> Iterator[Row]:
+    """Yields a line for every case and combination of stages."""
+    every = methods.aligners(model)
+    names = {
+        "DIFN": "misaligned input",
+        "MRRN + DIFN": "MRRN",
+        "CPSTN + MRRN + DIFN": "MRRN + CPSTN",
+        "search + DIFN": "search alone",
+        "search + CPSTN + MRRN + DIFN": "umfuse",
+    }
+    names = {label: name for label, name in names.items() if name in every}
+    for case in ("paper-roadscene-256", "paper-tno-256", "large-roadscene", "large-tno"):
+        errors: dict[str, list[float]] = {label: [] for label in names}
+        scores: dict[str, list[torch.Tensor]] = {label: [] for label in names}
+        for sample in data.progress(case, registration.cases()[case](), limit):
+            visible = luma(sample.visible)
+            assert sample.reference is not None
+            inside = (fusion.inner(sample.reference), fusion.inner(visible))
+            for label, name in names.items():
+                coordinates = every[name](sample.infrared, sample.visible)
+                errors[label].append(sample.error(coordinates))
+                fused = model.fuse(warp.sample(sample.infrared, coordinates)[0], visible)
+                values = fusion.scores(fusion.inner(fused), *inside, fusion.SHORT)
+                scores[label].append(values)
+        for label in names:
+            median = float(torch.tensor(errors[label]).median())
+            means = torch.stack(scores[label]).mean(0).tolist()
+            paper = PAPER_STAGES.get((case, label), "")
+            yield "" if label != "DIFN" else case, label, median, *means, paper
+
+
+def fusions(model: Umfuse, variants: dict[str, str], limit: int | None) -> Iterator[Row]:
+    """Yields a line for every set and trained variant of DIFN."""
+    networks = dict(train.trained("difn/"))
+    for name in fusion.SETS:
+        fusers: dict[str, methods.Fuse] = {}
+        for variant, label in variants.items():
+            if variant in networks:
+                other = Umfuse(model.config).eval()
+                other.difn = networks[variant]
+                fusers[label] = methods.difn(other)
+        pairs = data.progress(name, data.pairs(f"test/{name}"), limit)
+        table = fusion.of_aligned(pairs, fusers, {})
+        ranks = fusion.mean_ranks(table)
+        for i, (label, values) in enumerate(table.items()):
+            yield "" if i else name, label, *values.tolist(), ranks[label]
+
+
+def registrations(limit: int | None) -> Iterator[Row]:
+    """Yields a line for every case and training of MRRN."""
+    render = umfuse.load(device="cpu").cpstn
+    aligners = {"misaligned input": methods.by_transform(methods.plain)}
+    for name, network in train.trained("mrrn/"):
+        aligners[name] = methods.by_network(network, render)
+    for case in ("paper-roadscene-256", "paper-tno-256"):
+        samples = data.progress(case, registration.cases()[case](), limit)
+        found = registration.measure(samples, aligners, {})
+        for i, row in enumerate(registration.rows("", found)):
+            yield "" if i else case, *row
+
+
+def renderings(limit: int | None) -> Iterator[Row]:
+    """Yields a line for every training of CPSTN, on the test pairs of RoadScene."""
+    networks = {"visible luma": luma, **dict(train.trained("cpstn/"))}
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in networks}
+    for pair in data.progress("cpstn", data.pairs("test/roadscene"), limit):
+        infrared, visible = pair.infrared.luma, pair.visible.rgb
+        edges = [search.orientation(one, 1.5) for one in (infrared, luma(visible))]
+        for name, network in networks.items():
+            with torch.inference_mode():
+                rendered = network(visible).float()
+            ours = search.orientation(rendered, 1.5)
+            values = [
+                metrics.ncc(rendered, infrared)[0],
+                metrics.ssim(rendered, infrared, infrared)[0],
+                *(torch.cosine_similarity(ours, one).mean().double() for one in edges),
+            ]
+            found[name].append(torch.stack(values))
+    for name, values in found.items():
+        yield name, *torch.stack(values).mean(0).tolist()
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--limit", type=int, help="pairs a set, for a quick look")
+    parser.add_argument("--only", default="", help="tables that hold this text, such as loss")
+    data.page_option(parser)
+    arguments = parser.parse_args()
+    data.root()
+    model, limit = umfuse.load(device="cpu"), arguments.limit
+    interactions = {
+        "all": "interaction of the authors' code",
+        "equation": "interaction of Eq. 5-7",
+        "concatenation": "concatenation",
+    }
+    losses = {"all": "all terms"} | {f"no {t}": f"without {t}" for t in train.DIFN_TERMS}
+    fused = ("set", "DIFN", *fusion.FULL, "mean rank")
+    edges = ("training", "NCC with infrared", "SSIM", "edges as infrared", "edges as visible")
+    table_4 = ("case", "stages", "error, px", *fusion.SHORT, "paper: CC / SSIM / VIF")
+    tables = {
+        "stages": (table_4, stages(model, limit)),
+        "interaction": (fused, fusions(model, interactions, limit)),
+        "difn-loss": (fused, fusions(model, losses, limit)),
+        "mrrn-loss": (("case", *registration.head("")), registrations(limit)),
+        "cpstn-loss": (edges, renderings(limit)),
+    }
+    for name, (head, rows) in tables.items():
+        if arguments.only in name:
+            print(name)
+            data.report(arguments, name, head, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Parameters, time and memory of registration and fusion: `python -m benchmarks.efficiency`.
+
+The paper's Table 3 counts MRRN and DIFN alone, on 64x64 pixels; CPSTN, which inference needs, is in
+neither its parameters nor its time. Here both are given. "networks" runs CPSTN, MRRN and DIFN on a
+batch of one without search (`Umfuse.forward`); "fuse" is `Umfuse.align` and `Umfuse.fuse`, search
+included. The `paper` preset runs in plain float32, the default as it is used. Times are the median
+of runs in turn; memory is the growth of a fresh process's largest resident size over that with the
+model loaded, or of what CUDA has allocated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import torch
+from benchmarks import data
+
+import umfuse
+from umfuse.pipeline import Umfuse
+
+SIZES = ((64, 64), (256, 256), (512, 640), (768, 1024))
+KINDS = ("paper", "default")
+PARTS = ("MRRN + DIFN", "networks", "fuse")
+
+
+def model(kind: str, device: str) -> Umfuse:
+    """Returns the paper's networks with random weights, or the embedded ones."""
+    if kind == "default":
+        return umfuse.load(device=device)
+    torch.manual_seed(0)
+    made = umfuse.Umfuse().eval().to(device)
+    made.precision = "float32"
+    return made
+
+
+def call(made: Umfuse, part: str, size: tuple[int, int]) -> Callable[[], object]:
+    """Returns what is measured, as a function without arguments."""
+    generator = torch.Generator().manual_seed(0)
+    infrared, visible = (
+        torch.rand(1, channels, *size, generator=generator).to(made.device) for channels in (1, 3)
+    )
+
+    def networks() -> object:
+        return made(infrared, visible)
+
+    def without_cpstn() -> object:
+        moving = infrared.expand(-1, made.config.mrrn.in_channels, -1, -1)
+        return made.mrrn(moving, moving), made.difn(infrared, infrared)
+
+    def fuse() -> object:
+        made.align(infrared, visible)
+        return made.fuse(infrared, visible)
+
+    chosen = {"MRRN + DIFN": without_cpstn, "networks": networks, "fuse": fuse}[part]
+
+    def run() -> object:
+        with torch.inference_mode():
+            result = chosen()
+        if made.device.type == "cuda":
+            torch.cuda.synchronize()
+        return result
+
+    return run
+
+
+def millions(*networks: torch.nn.Module) -> float:
+    """Returns the number of parameters in millions."""
+    return sum(p.numel() for network in networks for p in network.parameters()) / 1e6
+
+
+def peak(kind: str, part: str, size: tuple[int, int], device: str) -> float:
+    """Returns the MiB that a call needs beyond the loaded model, in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.efficiency", "--device", device]
+    command += ["--peak", json.dumps([kind, part, size])]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def measure_peak(kind: str, part: str, size: tuple[int, int], device: str) -> float:
+    """Does the work of `peak` in this process."""
+    made = model(kind, device)
+    call(made, part, (32, 32))()  # what the first call sets up is no memory of the image
+    run = call(made, part, size)
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def rows(device: str, repeats: int) -> Iterator[tuple[object, ...]]:
+    """Yields a line for every size and part: time and memory of both kinds, and their ratio."""
+    models = {kind: model(kind, device) for kind in KINDS}
+    for size in SIZES:
+        for part in PARTS:
+            calls = {kind: call(made, part, size) for kind, made in models.items()}
+            times: dict[str, list[float]] = {kind: [] for kind in KINDS}
+            for turn in range(repeats + 1):
+                for kind, run in calls.items():
+                    start = time.perf_counter()
+                    run()
+                    if turn:  # the first warms up
+                        times[kind].append(time.perf_counter() - start)
+            seconds = [float(torch.tensor(times[kind]).median()) for kind in KINDS]
+            memory = [f"{peak(kind, part, size, device):.0f}" for kind in KINDS]
+            label = f"{size[1]}x{size[0]}" if part == PARTS[0] else ""
+            yield label, part, *seconds, f"{seconds[0] / seconds[1]:.1f}", *memory
+
+
+def parameters() -> Iterator[tuple[object, ...]]:
+    """Yields a line for both kinds."""
+    for kind in KINDS:
+        made = model(kind, "cpu")
+        networks = (made.cpstn, made.mrrn, made.difn)
+        both = millions(made.mrrn, made.difn)
+        yield kind, *(f"{millions(one):.3f}" for one in networks), f"{both:.3f}", millions(made)
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
+    data.page_option(parser)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if arguments.peak:
+        print(measure_peak(*arguments.peak, arguments.device))
+        return
+    head = ("parameters, million", "CPSTN", "MRRN", "DIFN", "MRRN + DIFN", "all three")
+    data.report(arguments, "parameters", head, parameters())
+    head = ("size", "part", "paper, s", "default, s", "ratio", "paper, MiB", "default, MiB")
+    data.report(arguments, "efficiency", head, rows(arguments.device, arguments.repeats))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""Trains what the tables compare: `python -m benchmarks.train [--only TEXT]`.
+
+Everything is trained by `umfuse.train.fit` on the train split of RoadScene, as the paper trains on
+RoadScene alone, and lands in ``runs/benchmarks/NAME``. A variant that was stopped goes on, one that
+is done is not trained again. The figures are those of short trainings on a CPU: within a table they
+compare, beyond it they do not.
+
+- mono: FlowNet, VoxelMorph and the paper's MRRN (K = 2), infrared to infrared, by the known
+  displacement (0 to 5 px on average) and by the similarity of the images. From scratch, none of
+  them learns anything across modalities in a training of this length.
+- registration: the same, started from there, across modalities by the known displacement: with the
+  visible luma as the fixed image, and with the pseudo-infrared image of the embedded CPSTN.
+- difn: the embedded DIFN's size with another interaction, or without one term of its loss.
+- cpstn: the embedded CPSTN's loss without one of its terms.
+- mrrn: the paper's MRRN without one term of its loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from benchmarks import data
+from benchmarks.baselines import FlowNet, VoxelMorph
+from torch import Tensor, nn
+
+import umfuse
+from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn
+from umfuse.train import (
+    CpstnTask,
+    CpstnWeights,
+    DeformConfig,
+    DifnTask,
+    DifnWeights,
+    MrrnTask,
+    MrrnWeights,
+    PairDataset,
+    Photometric,
+    Rendered,
+    TrainConfig,
+    ViewConfig,
+    Views,
+    fit,
+)
+
+RUNS = Path("runs/benchmarks")
+_LOOKS = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network of a table.
+
+    Attributes:
+        build: Makes the network, untrained.
+        task: Makes the task that trains it.
+        views: What it is shown.
+        train: How it is trained.
+        pseudo: Whether the pairs hold the pseudo-infrared image of the embedded CPSTN.
+        start: The variant whose weights it begins with.
+    """
+
+    build: Callable[[], nn.Module]
+    task: Callable[[nn.Module], nn.Module]
+    views: ViewConfig
+    train: TrainConfig
+    pseudo: bool = False
+    start: str | None = None
+
+
+class Concatenation(nn.Module):
+    """What the paper puts in the place of the interaction module in its ablation (Fig. 6)."""
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        """Returns the features of both paths, ``(B, 2 C, H, W)``."""
+        return torch.cat((infrared, visible), 1)
+
+
+def _without_interaction() -> nn.Module:
+    network = Difn(EMBEDDED_DIFN)
+    network.interaction = Concatenation()
+    return network
+
+
+def _mrrn(
+    build: Callable[[], nn.Module],
+    weights: MrrnWeights,
+    *,
+    steps: int,
+    mono: float = 0.0,
+    pseudo: bool = False,
+    start: str | None = None,
+) -> Variant:
+    deform = DeformConfig(mean=(0.0, 5.0))
+
+    def task(network: nn.Module) -> nn.Module:
+        same = Photometric()
+        return MrrnTask(network, deform=deform, weights=weights, mono=mono, looks=same, margin=8)
+
+    views = ViewConfig((144, 144), (0.5, 1.0), infrared=_LOOKS, visible=_LOOKS)
+    train = TrainConfig(steps=steps, batch=8, clip=10.0, log_every=100)
+    return Variant(build, task, views, train, pseudo, start)
+
+
+def _difn(build: Callable[[], nn.Module], weights: DifnWeights | None = None) -> Variant:
+    views = ViewConfig((128, 128), (0.6, 1.2), infrared=_LOOKS, visible=_LOOKS)
+    config = TrainConfig(steps=500, batch=8, lr=2e-3, log_every=100)
+    return Variant(build, lambda network: DifnTask(network, weights), views, config)
+
+
+def _cpstn(weights: CpstnWeights) -> Variant:
+    views = ViewConfig((160, 160), (0.5, 1.0))
+    config = TrainConfig(steps=500, batch=4, lr=1e-3, betas=(0.5, 0.99), clip=10.0, log_every=100)
+    size = CpstnConfig(filters=16, blocks=5)
+    return Variant(lambda: Cpstn(size), lambda network: CpstnTask(network, weights), views, config)
+
+
+def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
+    """Returns the weights as they are, and without each of the terms."""
+    return {"all": weights} | {f"no {t}": replace(weights, **{t: 0.0}) for t in terms}
+
+
+EMBEDDED_DIFN = DifnConfig(features=16, output="blend")
+DIFN_TERMS = ("structure", "gradient", "saliency", "intensity")
+CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
+REGISTRATION = {"VoxelMorph": VoxelMorph, "MRRN": Mrrn, "FlowNet+STN": FlowNet}
+ALIKE = MrrnWeights(distance=1.0, similarity=100.0, smooth=0.5)
+KNOWN = MrrnWeights(distance=1.0, similarity=0.0, smooth=0.5)
+VARIANTS: dict[str, Variant] = {
+    f"mono/{name}": _mrrn(build, ALIKE, steps=1200, mono=1.0)
+    for name, build in REGISTRATION.items()
+}
+VARIANTS |= {
+    f"registration/{name}{suffix}": _mrrn(
+        build, KNOWN, steps=1000, mono=0.1, pseudo=bool(suffix), start=f"mono/{name}"
+    )
+    for suffix in ("", " + CPSTN")
+    for name, build in REGISTRATION.items()
+}
+VARIANTS |= {
+    "difn/equation": _difn(lambda: Difn(replace(EMBEDDED_DIFN, interaction="equation"))),
+    "difn/concatenation": _difn(_without_interaction),
+}
+VARIANTS |= {
+    f"difn/{name}": _difn(lambda: Difn(EMBEDDED_DIFN), weights)
+    for name, weights in _each_without(DifnWeights(), DIFN_TERMS).items()
+}
+VARIANTS |= {
+    f"cpstn/{name}": _cpstn(weights)
+    for name, weights in _each_without(CpstnWeights(), CPSTN_TERMS).items()
+}
+MRRN_LOSSES = {
+    "all": ALIKE,
+    "no smooth": replace(ALIKE, smooth=0.0),
+    "known displacement alone": KNOWN,
+    # The paper's own training: no displacement is known.
+    "similarity alone": replace(ALIKE, distance=0.0, match=0.0, smooth=10.0),
+}
+VARIANTS |= {
+    f"mrrn/{name}": _mrrn(Mrrn, weights, steps=1000, pseudo=True, start="mono/MRRN")
+    for name, weights in MRRN_LOSSES.items()
+}
+
+
+def train(name: str) -> Path:
+    """Trains a variant, unless that is done, and returns the file of its weights."""
+    variant, folder = VARIANTS[name], RUNS / name
+    path = folder / "model.safetensors"
+    if path.exists():
+        return path
+    torch.manual_seed(variant.train.seed)
+    road = data.root() / "train" / "roadscene"
+    pairs = PairDataset(road / "ir", road / "vis")
+    if variant.pseudo:
+        pairs = Rendered(pairs, umfuse.load(device="cpu").cpstn)
+    built = variant.build()
+    if variant.start is not None:
+        built.load_state_dict(safetensors.torch.load_file(train(variant.start)))
+    task = variant.task(built)
+    average = fit(task, Views(pairs, variant.views), variant.train, folder)
+    state = {key: value.contiguous() for key, value in average.network.state_dict().items()}
+    safetensors.torch.save_file(state, path)
+    return path
+
+
+def trained(prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    """Yields the variants of a prefix that were trained: name without the prefix, network."""
+    for name, variant in VARIANTS.items():
+        path = RUNS / name / "model.safetensors"
+        if name.startswith(prefix) and path.exists():
+            built = variant.build()
+            built.load_state_dict(safetensors.torch.load_file(path))
+            yield name.removeprefix(prefix), built.eval()
+
+
+def main() -> None:
+    """Runs the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="variants that hold this text")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    for name in VARIANTS:
+        if arguments.only in name:
+            logging.info("%s", name)
+            train(name)
+
+
+if __name__ == "__main__":
+    main()
