@@ -1,254 +1,232 @@
+"""What holds for every measure, and what the tables of others say of real pairs."""
+
 from __future__ import annotations
+
+import os
+import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from scipy import ndimage, signal
-from skimage.metrics import structural_similarity
+import torch.nn.functional as F
+from pictures import image, triple
+from scipy import ndimage
 
-from umfuse import metrics
+from umfuse import images, metrics
+from umfuse.train.losses import saliency_weight
 
-FUSION = pytest.mark.parametrize(
-    "metric", [metrics.cc, metrics.ssim, metrics.vif, metrics.qabf], ids=lambda m: m.__name__
-)
-
-
-def image(seed: int, height: int = 60, width: int = 72) -> torch.Tensor:
-    """A smooth random picture with an edge."""
-    random = np.random.default_rng(seed)
-    picture = ndimage.gaussian_filter(random.random((height, width)), 2)
-    picture = (picture - picture.min()) / (picture.max() - picture.min())
-    picture[:, width // 3 :] *= 0.5
-    picture += 0.02 * random.random((height, width))
-    return torch.from_numpy(picture / picture.max())[None, None].float()
+ALL = pytest.mark.parametrize("head", metrics.FUSION)
+COUNTS = {"MI", "NMI", "EN"}  # histograms
+ALONE = {"EN", "SD", "SF", "AG"}  # of the fused image alone
 
 
-def images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    infrared, visible = image(1), image(2)
-    return 0.3 * infrared + 0.6 * visible, infrared, visible
+def measure(head, *pictures):
+    return metrics.FUSION[head](*pictures)
 
 
-# Registration
+def test_the_tables():
+    assert " ".join(metrics.FUSION) == ("CC SSIM MS-SSIM VIF VIFF MI NMI Qabf SCD EN SD SF AG Nabf")
+    assert list(metrics.REGISTRATION) == ["MSE", "NCC", "MI"]
+    assert {"MSE", "Nabf"} == metrics.LOWER_IS_BETTER
+    fused, infrared, visible = triple()
+    assert measure("SD", fused, infrared, visible) == metrics.sd(fused)
 
 
-def test_end_point_error_is_the_mean_length_in_pixels():
-    truth = torch.zeros(2, 2, 4, 5)
-    found = truth.clone()
-    found[0, 0], found[0, 1] = 3, -4
-    found[1, 0, :2] = 2
-    assert metrics.end_point_error(found, truth).tolist() == pytest.approx([5.0, 1.0])
-
-
-def test_end_point_error_counts_valid_pixels_only():
-    found, truth = torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 4)
-    found[..., :2, :] = 100
-    found[..., 2:, :] = 1
-    valid = torch.zeros(1, 1, 4, 4, dtype=torch.bool)
-    valid[..., 2:, :] = True
-    assert metrics.end_point_error(found, truth, valid).item() == pytest.approx(2**0.5)
-    with pytest.raises(ValueError, match="no valid pixel"):
-        metrics.end_point_error(found, truth, ~(valid | True))
-    with pytest.raises(ValueError, match="bool"):
-        metrics.end_point_error(found, truth, valid.float())
-
-
-def test_end_point_error_refuses_other_sizes_and_nan():
-    field = torch.zeros(1, 2, 4, 4)
-    with pytest.raises(ValueError, match="same shape"):
-        metrics.end_point_error(field, torch.zeros(1, 2, 4, 5))
-    with pytest.raises(ValueError, match="truth holds NaN"):
-        metrics.end_point_error(field, field * float("nan"))
-
-
-def test_grid_error_of_transforms_is_by_hand():
-    shift = torch.eye(3)
-    shift[0, 2], shift[1, 2] = 3, 4
-    scale = torch.diag(torch.tensor([2.0, 1.0, 1.0]))
-    found = torch.stack((torch.eye(3), shift, scale))
-    # Doubling x moves pixels 0, 5 and 10 of a row by just as much.
-    errors = metrics.grid_error(found, torch.eye(3), (7, 11), points=3)
-    assert errors.tolist() == pytest.approx([0, 5, 5])
-    assert metrics.grid_error(2.5 * shift, shift, (7, 11)).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_grid_error_reads_coordinates_like_the_transform_that_made_them():
-    transform = torch.tensor([[1.1, 0.1, 3.0], [-0.05, 0.9, 2.0], [1e-3, 2e-3, 1.0]]).double()
-    y, x = torch.meshgrid(torch.arange(40.0), torch.arange(50.0), indexing="ij")
-    points = transform @ torch.stack((x, y, torch.ones_like(x))).double().flatten(1)
-    coordinates = (points[:2] / points[2]).view(1, 2, 40, 50)
-    # The corners are exact, points between pixels as good as bilinear reading is.
-    assert metrics.grid_error(coordinates, transform, (40, 50), points=2).item() < 1e-9
-    assert metrics.grid_error(coordinates, transform, (40, 50)).item() < 0.01
-    shifted = coordinates + torch.tensor([3.0, 4.0])[None, :, None, None]
-    assert metrics.grid_error(shifted, transform, (40, 50)).item() == pytest.approx(5, abs=0.01)
-
-
-def test_grid_error_refuses_what_is_no_map():
-    eye = torch.eye(3)
-    with pytest.raises(ValueError, match=r"\(B, 2, 5, 6\)"):
-        metrics.grid_error(torch.zeros(1, 2, 5, 7), eye, (5, 6))
-    with pytest.raises(ValueError, match="infinity"):
-        metrics.grid_error(torch.tensor([[1.0, 0, 0], [0, 1, 0], [-1, 0, 1]]), eye, (5, 6))
-    with pytest.raises(ValueError, match="NaN"):
-        metrics.grid_error(eye * float("nan"), eye, (5, 6))
-
-
-# Fusion: against other implementations
-
-
-def test_cc_is_numpys():
-    fused, infrared, visible = images()
-    expected = np.corrcoef([one.flatten().double().numpy() for one in (fused, infrared, visible)])
-    assert metrics.cc(fused, infrared, visible).item() == pytest.approx(
-        (expected[0, 1] + expected[0, 2]) / 2, abs=1e-9
-    )
-
-
-def test_ssim_is_that_of_scikit_image():
-    fused, infrared, visible = images()
-    expected = [
-        structural_similarity(
-            fused[0, 0].double().numpy(),
-            source[0, 0].double().numpy(),
-            data_range=1.0,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-        )
-        for source in (infrared, visible)
-    ]
-    assert metrics.ssim(fused, infrared, visible).item() == pytest.approx(np.mean(expected))
-
-
-def reference_vif(source: np.ndarray, fused: np.ndarray) -> float:
-    """The definition on 0..255, with 2-D windows of scipy."""
-    kept = total = 0.0
-    for size in (17, 9, 5, 3):
-        axis = signal.windows.gaussian(size, size / 5)
-        window = np.outer(axis, axis) / axis.sum() ** 2
-
-        def blur(values, window=window):
-            return signal.convolve2d(values, window, mode="valid")
-
-        if size < 17:
-            source, fused = blur(source)[::2, ::2], blur(fused)[::2, ::2]
-        mean_source, mean_fused = blur(source), blur(fused)
-        var_source = np.maximum(blur(source**2) - mean_source**2, 0)
-        var_fused = np.maximum(blur(fused**2) - mean_fused**2, 0)
-        cov = blur(source * fused) - mean_source * mean_fused
-        for s, f, c in zip(var_source.flat, var_fused.flat, cov.flat, strict=True):
-            gain, rest = (c / s, f - c * c / s) if s > 1e-10 and c > 0 else (0.0, f)
-            kept += np.log10(1 + gain**2 * s / (max(rest, 1e-10) + 2))
-            total += np.log10(1 + s / 2)
-    return kept / total
-
-
-def test_vif_is_its_definition():
-    fused, infrared, visible = images()
-    f, a, b = (255 * one[0, 0].double().numpy() for one in (fused, infrared, visible))
-    expected = reference_vif(a, f) + reference_vif(b, f)
-    assert metrics.vif(fused, infrared, visible).item() == pytest.approx(expected, rel=1e-6)
-    assert reference_vif(a, b) < 0.5 < reference_vif(a, 0.9 * a)  # the oracle can tell
-
-
-def reference_qabf(fused: np.ndarray, *sources: np.ndarray, legacy: bool) -> float:
-    kept = total = 0.0
-    mode = "constant" if legacy else "nearest"
-    fx, fy = ndimage.sobel(fused, 1, mode=mode), ndimage.sobel(fused, 0, mode=mode)
-    for source in sources:
-        sx, sy = ndimage.sobel(source, 1, mode=mode), ndimage.sobel(source, 0, mode=mode)
-        for u, v, x, y in zip(fx.flat, fy.flat, sx.flat, sy.flat, strict=True):
-            ours, theirs = np.hypot(u, v), np.hypot(x, y)
-            ratio = min(ours, theirs) / max(ours, theirs)
-            turn = abs(np.arctan(v / u) - np.arctan(y / x))
-            agreement = 1 - (turn if legacy else min(turn, np.pi - turn)) / (np.pi / 2)
-            strength = 0.9994 / (1 + np.exp(-15 * (ratio - 0.5)))
-            direction = 0.9879 / (1 + np.exp(-22 * (agreement - 0.8)))
-            kept += strength * direction * theirs
-            total += theirs
-    return kept / total
-
-
-@pytest.mark.parametrize("legacy", [False, True])
-def test_qabf_is_its_definition(legacy):
-    fused, infrared, visible = images()
-    arrays = [one[0, 0].double().numpy() for one in (fused, infrared, visible)]
-    expected = reference_qabf(*arrays, legacy=legacy)
-    result = metrics.qabf(fused, infrared, visible, legacy=legacy).item()
-    assert result == pytest.approx(expected, rel=1e-9)
-
-
-# Fusion: what must hold
-
-
-def test_a_copy_of_both_sources_is_perfect():
-    one = image(3)
-    assert metrics.cc(one, one, one).item() == pytest.approx(1)
-    assert metrics.ssim(one, one, one).item() == pytest.approx(1)
-    assert metrics.vif(one, one, one).item() == pytest.approx(2)
-    best = 0.9994 / (1 + np.exp(-7.5)) * 0.9879 / (1 + np.exp(-4.4))
-    assert metrics.qabf(one, one, one).item() == pytest.approx(best)
-
-
-@FUSION
-def test_sources_may_change_places_and_batches_are_independent(metric):
-    fused, infrared, visible = images()
-    assert torch.equal(metric(fused, infrared, visible), metric(fused, visible, infrared))
-    batch = metric(
-        *(torch.cat((one, one.flip(3).roll(7, 2))) for one in (fused, infrared, visible))
-    )
-    alone = metric(*(one.flip(3).roll(7, 2) for one in (fused, infrared, visible)))
+@ALL
+def test_results_are_one_float64_an_image(head):
+    pictures = triple()
+    flipped = [one.flip(3).roll(7, 2) for one in pictures]
+    batch = measure(head, *(torch.cat(both) for both in zip(pictures, flipped, strict=True)))
     assert batch.shape == (2,)
-    assert batch[0].item() == pytest.approx(metric(fused, infrared, visible).item())
-    assert batch[1].item() == pytest.approx(alone.item())
+    assert batch.dtype == torch.float64
+    expected = [measure(head, *one).item() for one in (pictures, flipped)]
+    assert batch.tolist() == pytest.approx(expected)
 
 
-@FUSION
-def test_a_blurred_or_shifted_average_is_worse(metric):
-    _, infrared, visible = images()
+@ALL
+def test_sources_may_change_places(head):
+    fused, infrared, visible = triple()
+    # VIFF takes the visible image where both have the same gain.
+    tolerance = 1e-2 if head == "VIFF" else 1e-12
+    expected = measure(head, fused, infrared, visible).item()
+    assert measure(head, fused, visible, infrared).item() == pytest.approx(expected, rel=tolerance)
+
+
+@pytest.mark.parametrize("head", [h for h in metrics.FUSION if h not in ALONE | {"SCD", "Nabf"}])
+def test_a_blurred_or_shifted_average_is_worse(head):
+    _, infrared, visible = triple()
     average = (infrared + visible) / 2
     blurred = torch.from_numpy(ndimage.gaussian_filter(average.numpy(), (0, 0, 2, 2)))
-    good = metric(average, infrared, visible)
-    assert metric(blurred, infrared, visible) < good
-    assert metric(average.roll(5, 3), infrared, visible) < good
+    good = measure(head, average, infrared, visible)
+    assert measure(head, blurred, infrared, visible) < good
+    assert measure(head, average.roll(5, 3), infrared, visible) < good
 
 
-@pytest.mark.parametrize(
-    ("metric", "flat_sources", "flat_result"),
-    [(metrics.cc, 0, 0), (metrics.ssim, 1, None), (metrics.vif, 2, 0), (metrics.qabf, 1, 0)],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_constant_images_have_the_value_that_is_documented(metric, flat_sources, flat_result):
-    flat = torch.full((1, 1, 48, 48), 0.3)
-    assert metric(flat, flat, flat).item() == pytest.approx(flat_sources)
-    picture = image(4, 48, 48)
-    result = metric(flat, picture, picture).item()
-    if flat_result is None:
-        assert -1 < result < 0.5
-    else:
-        assert result == pytest.approx(flat_result, abs=1e-3)
+def special() -> dict[str, tuple[torch.Tensor, ...]]:
+    """Triples with constant images and areas."""
+    fused, infrared, visible = triple()
+    flat, black, white = (torch.full_like(fused, value) for value in (0.3, 0, 1))
+    patched = fused.clone()
+    patched[..., 10:40, 10:50] = 0.4
+    return {
+        "flat": (flat, flat, flat),
+        "black": (black, black, black),
+        "black and white": (white, black, black),
+        "flat fused": (flat, infrared, visible),
+        "flat source": (fused, flat, visible),
+        "flat sources": (fused, flat, white),
+        "flat areas": (patched, torch.where(patched == 0.4, 0.1, infrared), visible),
+        "copies": (infrared, infrared, infrared),
+        "inverted": (1 - infrared, infrared, infrared),
+        "two levels": ((fused > 0.5).float(), (infrared > 0.5).float(), (visible > 0.5).float()),
+    }
 
 
-@FUSION
-def test_refuses_bad_images(metric):
+@ALL
+@pytest.mark.parametrize("case", special())
+def test_constant_areas_give_finite_values_and_slopes(head, case):
+    pictures = [one.double().requires_grad_() for one in special()[case]]
+    result = measure(head, *pictures)
+    assert result.isfinite().all()
+    if head in COUNTS:
+        assert not result.requires_grad
+        return
+    slopes = torch.autograd.grad(result.sum(), pictures, allow_unused=head in ALONE)
+    for slope in slopes:
+        assert slope is None or slope.isfinite().all()
+
+
+@pytest.mark.parametrize("head", [h for h in metrics.FUSION if h not in COUNTS])
+def test_slopes_are_right(head):
+    fused, *sources = triple(48, 50)
+    fused = fused + 0.1 * image(7, 48, 50)  # edges of no source, for Nabf
+    pictures = [one.double().requires_grad_() for one in (fused, *sources)]
+    slopes = torch.autograd.grad(
+        measure(head, *pictures).sum(), pictures, allow_unused=head in ALONE
+    )
+    assert slopes[0].abs().max() > 0
+    # A random direction: all 7200 of them would take minutes.
+    random = torch.Generator().manual_seed(0)
+    directions = [torch.rand(one.shape, generator=random).double() - 0.5 for one in pictures]
+    step = 1e-6
+    with torch.no_grad():
+        ahead, behind = (
+            measure(head, *(p + s * d for p, d in zip(pictures, directions, strict=True)))
+            for s in (step, -step)
+        )
+    expected = ((ahead - behind) / (2 * step)).item()
+    found = sum((s * d).sum() for s, d in zip(slopes, directions, strict=True) if s is not None)
+    assert found.item() == pytest.approx(expected, rel=1e-4)
+
+
+@ALL
+def test_refuses_bad_images(head):
     good = image(5)
     bad = good.clone()
     bad[0, 0, 3, 3] = float("nan")
-    with pytest.raises(ValueError, match="visible holds NaN"):
-        metric(good, good, bad)
-    with pytest.raises(ValueError, match="one size"):
-        metric(good, image(5, 60, 70), good)
+    with pytest.raises(ValueError, match="fused holds NaN"):
+        measure(head, bad, good, good)
+    with pytest.raises(ValueError, match="fused holds NaN or Inf"):
+        measure(head, torch.where(good > 0.9, torch.inf, good), good, good)
     with pytest.raises(ValueError, match="pass the luma"):
-        metric(*(good.expand(-1, 3, -1, -1),) * 3)
+        measure(head, *(good.expand(-1, 3, -1, -1),) * 3)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        metric(255 * good, good, good)
+        measure(head, 255 * good, good, good)
     with pytest.raises(ValueError, match="float tensor"):
-        metric((255 * good).to(torch.uint8), good, good)
+        measure(head, (255 * good).to(torch.uint8), good, good)
+    with pytest.raises(ValueError, match="pixels or more, got fused"):
+        measure(head, *(good[:0],) * 3)
+    if head not in ALONE:
+        with pytest.raises(ValueError, match="visible holds NaN"):
+            measure(head, good, good, bad)
+        with pytest.raises(ValueError, match=r"one size, got fused .* and infrared"):
+            measure(head, good, image(5, 60, 70), good)
 
 
-@pytest.mark.parametrize(("metric", "side"), [(metrics.ssim, 11), (metrics.vif, 41)])
+@pytest.mark.parametrize(("metric", "side"), [(metrics.ssim, 11), (metrics.ms_ssim, 11)])
 def test_smallest_size(metric, side):
     enough, little = image(6, side, 50), image(6, side - 1, 50)
     assert metric(enough, enough, enough).isfinite().all()
     with pytest.raises(ValueError, match=f"{side} pixels"):
         metric(little, little, little)
+
+
+@ALL
+def test_half_precision_is_measured_in_double(head):
+    pictures = [one.half() for one in triple()]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = measure(head, *pictures)
+    assert torch.equal(found, measure(head, *(one.double() for one in pictures)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@ALL
+def test_gpu_gives_what_the_cpu_gives(head):
+    pictures = [torch.cat((one, one.flip(2))) for one in triple(176, 200)]
+    found = measure(head, *(one.cuda() for one in pictures))
+    assert found.is_cuda
+    torch.testing.assert_close(found.cpu(), measure(head, *pictures), rtol=1e-9, atol=1e-12)
+
+
+# Means over 24 RoadScene pairs at 256x256, measured with independent implementations. Which 24 is
+# not known; here it is the 41 of the test split. The means of random 24 of RoadScene differ by 2 to
+# 4 % (one standard deviation), those of CC by 6 % and of VIFF by 6 to 9 %.
+HEADS = ("CC", "SSIM", "VIF", "VIFF", "MI", "Qabf")
+ANCHORS = {
+    "average": (0.618, 0.487, 0.538, 0.340, 2.12, 0.413),
+    "saliency mean": (0.603, 0.503, 0.597, 0.396, 2.42, 0.516),
+    "maximum": (0.532, 0.493, 0.766, 0.303, 5.17, 0.589),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("UMFUSE_DATA"), reason="needs UMFUSE_DATA")
+def test_plain_fusion_measures_what_others_measured():
+    root = Path(os.environ["UMFUSE_DATA"]) / "test/roadscene"
+    measures = dict(metrics.FUSION)
+    measures["SSIM"] = partial(metrics.ssim, legacy=True)
+    measures["Qabf"] = partial(metrics.qabf, legacy=True)
+    found: dict[str, list[list[float]]] = {name: [] for name in ANCHORS}
+    for path in sorted((root / "ir").iterdir()):
+        infrared, visible = (
+            eight_bits(F.interpolate(images.read(one, name=one.stem).luma, (256, 256), mode="area"))
+            for one in (path, root / "vis" / path.name)
+        )
+        weight = saliency_weight(infrared, visible)
+        fused = {
+            "average": (infrared + visible) / 2,
+            "saliency mean": weight * infrared + (1 - weight) * visible,
+            "maximum": torch.maximum(infrared, visible),
+        }
+        for name, picture in fused.items():
+            pictures = eight_bits(picture), infrared, visible
+            found[name].append([measures[head](*pictures).item() for head in HEADS])
+    assert [len(rows) for rows in found.values()] == [41, 41, 41]
+    means = {name: np.mean(rows, 0) for name, rows in found.items()}
+    for column, head in enumerate(HEADS):
+        tolerance = 0.07 if head == "VIFF" else 0.05
+        for name in ANCHORS:
+            expected = pytest.approx(ANCHORS[name][column], rel=tolerance)
+            assert means[name][column] == expected, (name, head)
+        order = [sorted(ANCHORS, key=lambda n: t[n][column]) for t in (ANCHORS, means)]
+        assert order[0] == order[1], head
+
+
+def eight_bits(picture: torch.Tensor) -> torch.Tensor:
+    return (255 * picture).round() / 255
+
+
+@pytest.mark.slow
+def test_a_pair_of_a_camera_takes_about_a_second():
+    pictures = [F.interpolate(one, (512, 640), mode="bilinear") for one in triple()]
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for metric in metrics.FUSION.values():
+            metric(*pictures)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 4  # 0.6 s on one calm core

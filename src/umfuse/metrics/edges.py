@@ -11,6 +11,8 @@ from torch import Tensor
 
 from umfuse.metrics import checks, numeric
 
+_ROUNDING = 1e-5  # grey levels: more than float32 leaves, less than 8-bit images differ by
+
 
 def qabf(fused: Tensor, infrared: Tensor, visible: Tensor, *, legacy: bool = False) -> Tensor:
     """Returns how much of the edges of both sources the fused image keeps.
@@ -56,22 +58,22 @@ def nabf(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     g is the Sobel strength over 8 on 0..255 with mirrored borders; Q the geometric mean of two
     sigmoids, of the ratio of strengths (0.9999, 19, 0.5) and of the agreement of directions modulo
     180 degrees (0.9995, 22, 0.5); w is ``g^1.5`` from 2 grey levels on, 0.001 below. In [0, 1],
-    lower is better, 0 for a copy of a source and for a constant image. Blurring lowers it too, so
-    read it beside `qabf`.
+    lower is better, 0 for a copy or a weighted mean of the sources and for a constant image.
+    Blurring lowers it too, so read it beside `qabf`.
 
     Raises:
         ValueError: See `umfuse.metrics`; sides must have 3 pixels or more.
     """
     fused, sources = checks.sources("nabf", 3, fused, infrared, visible)
-    strength, direction = _sobel(fused, "reflect")
-    strengths, directions = _sobel(sources, "reflect")
+    strength, direction = _sobel(fused * (255 / 8), "reflect")
+    strengths, directions = _sobel(sources * (255 / 8), "reflect")
     quality = (
         _sigmoid(_ratio(strength, strengths), 0.9999, 19, 0.5)
         * _sigmoid(_agreement(direction, directions), 0.9995, 22, 0.5)
     ).sqrt()
-    grey_levels = strengths * (255 / 8)
-    weight = torch.where(grey_levels >= 2, grey_levels**1.5, 0.001)
-    added = strength > strengths.amax(1, keepdim=True)
+    # What is equal in whole grey levels may differ by rounding here.
+    weight = torch.where(strengths > 2 - _ROUNDING, strengths**1.5, 0.001)
+    added = strength > strengths.amax(1, keepdim=True) + _ROUNDING
     lost = (torch.where(added, 1 - quality, 0.0) * weight).flatten(1).sum(1)
     return lost / weight.flatten(1).sum(1)
 

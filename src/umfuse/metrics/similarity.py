@@ -87,8 +87,9 @@ def scales(a: Tensor, b: Tensor, data_range: float = 1.0) -> tuple[Tensor, Tenso
         luminance, contrast = factors(a, b, _GAUSSIAN, data_range)
         map_ = luminance * contrast if scale == count - 1 else contrast
         terms.append(map_.mean((2, 3)))
-    weights = torch.tensor(_WEIGHTS[:count], dtype=a.dtype, device=a.device)
-    return torch.stack(terms), (weights / weights.sum()).view(-1, 1, 1)
+    share = sum(_WEIGHTS[:count]) if count < len(_WEIGHTS) else 1  # all five add up to 1.0001
+    weights = [weight / share for weight in _WEIGHTS[:count]]
+    return torch.stack(terms), torch.tensor(weights, dtype=a.dtype, device=a.device).view(-1, 1, 1)
 
 
 def factors(
