@@ -12,8 +12,12 @@ MAY_IMPORT = {
     "__init__": {"api", "pipeline", "weights"},
     "__main__": {"cli"},
     "api": {"images", "pipeline", "warp"},
-    "cli": {"__init__", "api", "demo", "draw", "images", "pipeline", "weights"},
+    "cli": {
+        *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
+        *("warp", "weights"),
+    },
     "demo": {"demo"},
+    "evaluate": {"api", "draw", "evaluate", "images", "metrics", "pipeline", "warp", "weights"},
     "images": {"files"},
     "metrics": {"metrics"},
     "networks": {"networks", "warp"},
