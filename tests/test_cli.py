@@ -4,9 +4,13 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from umfuse import cli, demo, files, images, weights
+from umfuse import __version__, cli, demo, files, images, warp, weights
+from umfuse.cli import deform
+from umfuse.evaluate import dataset
+from umfuse.train.deform import PROTOCOLS
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +159,137 @@ def test_demo_needs_no_data(tmp_path, capsys):
         assert size_of(line)
     assert len(captured.out.splitlines()) == 5
     assert "mean error" in captured.err
+
+
+@pytest.fixture
+def aligned(tmp_path, scene):
+    """A data set of aligned pairs."""
+    root = tmp_path / "data"
+    for name in ("ir", "vis"):
+        (root / name).mkdir(parents=True)
+    for stem in ("a", "b"):
+        images.save(scene.aligned_infrared, root / f"ir/{stem}.png")
+        images.save(scene.visible, root / f"vis/{stem}.png")
+    return root
+
+
+def test_deform_writes_a_data_set(aligned, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(["deform", str(aligned), str(out), "--protocol", "large"]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    for stem in ("a", "b"):
+        for folder in ("ir", "vis"):  # as they were, to the byte
+            name = f"{folder}/{stem}.png"
+            assert (out / name).read_bytes() == (aligned / name).read_bytes()
+        truth, valid = dataset.read_displacement(out / f"displacement/{stem}.npz")
+        still, moved = (
+            images.read(out / f"{folder}/{stem}.png", range="dtype").values
+            for folder in ("ir", "ir_warp")
+        )
+        restored, _ = warp.warp(moved, truth)
+        before, after = ((one - still).abs()[valid].mean() for one in (moved, restored))
+        assert after < 0.35 * before
+    with Image.open(out / "ir_warp/a.png") as image:
+        assert image.mode == "I;16"
+    one, other = (dataset.read_displacement(out / f"displacement/{s}.npz")[0] for s in "ab")
+    assert (one - other).abs().max() > 1  # each pair has its own
+    about = json.loads((out / "protocol.json").read_text())
+    assert about == {"umfuse": __version__, "protocol": "large", "size": None, "seed": 0}
+
+
+def test_deform_is_decided_by_protocol_seed_and_name(aligned, tmp_path):
+    def field(*options):
+        out = tmp_path / "-".join(options)
+        assert cli.main(["deform", str(aligned), str(out), "--protocol", *options]) == 0
+        return dataset.read_displacement(out / "displacement/b.npz")[0]
+
+    first = field("paper")
+    (aligned / "ir/a.png").unlink()
+    (aligned / "vis/a.png").unlink()
+    assert torch.equal(field("paper", "--seed", "0"), first)
+    assert not torch.equal(field("paper", "--seed", "1"), first)
+    assert not torch.equal(field("large"), first)
+
+
+def test_deform_resizes(aligned, tmp_path, scene):
+    images.save(scene.infrared, aligned / "ir/a.tif")  # 128 x 160, where vis has 240 x 320
+    (aligned / "ir/a.png").unlink()
+    out = tmp_path / "out"
+    assert cli.main(["deform", str(aligned), str(out), "--protocol", "paper"]) == 1
+    command = ["deform", str(aligned), str(out), "--protocol", "paper", "--size", "64"]
+    assert cli.main(command) == 0
+    for name in ("ir/a.tif", "ir_warp/a.tif", "vis/a.png", "ir/b.png", "ir_warp/b.png"):
+        assert size_of(out / name) == (64, 64)
+    assert dataset.read_displacement(out / "displacement/a.npz")[0].shape == (1, 2, 64, 64)
+
+
+def test_deform_reports_what_is_wrong(aligned, tmp_path, capsys):
+    (aligned / "vis/a.png").unlink()
+    images.save(np.zeros((20, 20), np.uint8), aligned / "ir/c.png")
+    images.save(np.zeros((20, 30), np.uint8), aligned / "vis/c.png")
+    out = tmp_path / "out"
+    assert cli.main(["deform", str(aligned), str(out), "--protocol", "paper"]) == 1
+    said = capsys.readouterr().err
+    assert "a.png has no partner" in said
+    assert "c: the infrared image has 20 x 20 pixels, the visible one 30 x 20" in said
+    assert "2 of 3 failed" in said
+    assert [path.name for path in (out / "ir_warp").iterdir()] == ["b.png"]
+    assert not (out / "ir/c.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["deform", "{data}/ir", "{out}"], "ir does not exist"),
+        (["deform", "{data}", "{data}"], "OUT must be another folder"),
+        (["deform", "{data}", "{out}", "--size", "4"], "at least 8"),
+        (["deform", "{empty}", "{out}"], "no image in"),
+        (["evaluate", "{data}/ir", "{data}/ir"], "ir does not exist"),
+        (["evaluate", "{empty}", "{data}"], "could be measured"),
+        (["evaluate", "{data}/ir", "{data}", "--sheets", "1"], "give -o"),
+        (["evaluate", "{data}/ir", "{data}", "--sheets", "-1"], "must not be negative"),
+        (["evaluate", "{data}/ir", "{data}", "--rank-by", "PSNR"], "cannot rank by"),
+        (["evaluate", "{data}/ir", "{data}", "--no-register"], "not for a folder"),
+    ],
+)
+def test_usage_errors_of_data_sets(arguments, message, aligned, tmp_path, capsys):
+    for name in ("ir", "vis"):
+        (tmp_path / "empty" / name).mkdir(parents=True)
+    places = {"data": aligned, "empty": tmp_path / "empty", "out": tmp_path / "out"}
+    if arguments[0] == "deform":
+        arguments = [*arguments, "--protocol", "paper"]
+    assert cli.main([word.format(**places) for word in arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_prints_a_table_and_saves_the_rest(aligned, tmp_path, capsys):
+    out = tmp_path / "scores"
+    arguments = ["evaluate", str(aligned / "ir"), str(aligned), "--task", "registration"]
+    assert cli.main([*arguments, "-o", str(out), "--sheets", "1", "--rank-by", "MI"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("| registration, 2 pairs | better | result")
+    assert "| MSE                   | lower  | 0 [0, 0]" in captured.out
+    assert json.loads((out / "report.json").read_text())["result"]["mean"]["MSE"] == 0
+    assert len((out / "scores.csv").read_text().splitlines()) == 3
+    assert len(list((out / "sheets").iterdir())) == 2
+    assert str(out / "scores.csv") in captured.err
+
+
+def test_evaluate_fuses_with_weights(aligned, capsys):
+    (aligned / "ir/a.png").unlink()
+    assert cli.main(["evaluate", "embedded", str(aligned)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.startswith("| fusion, 1 pair")
+    assert "vis/a.png has no partner" in captured.err.replace("\\", "/")
+
+
+def test_evaluate_refuses_unknown_weights(aligned, capsys):
+    assert cli.main(["evaluate", "no-such-weights", str(aligned)]) == 1
+    assert "unknown weights 'no-such-weights'" in capsys.readouterr().err
+
+
+def test_protocols_have_a_name_on_the_command_line():
+    assert tuple(PROTOCOLS) == deform.PROTOCOLS
 
 
 def test_weights_list_and_download(capsys):

@@ -1,32 +1,20 @@
-"""The command line: `umfuse fuse`, `register`, `demo` and `weights`.
-
-Results go to disk and their paths to stdout, everything else to stderr. The exit code is 2 for
-wrong usage, 1 if anything failed. Modules that import torch are imported by the commands that need
-them, so that help is instant.
-"""
+"""Commands on pairs of images: `umfuse fuse`, `register` and `demo`."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from umfuse import __version__
+from umfuse.cli.common import Commands, Options, UsageError
 
 if TYPE_CHECKING:
     from umfuse.api import Fusion, Registration
     from umfuse.images import Range
     from umfuse.pipeline import Umfuse
-
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm"}
-
-
-class UsageError(Exception):
-    """Arguments that cannot be meant."""
 
 
 class Pair(NamedTuple):
@@ -38,56 +26,17 @@ class Pair(NamedTuple):
     sheet: Path | None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns its exit code.
-
-    Args:
-        arguments: Words after the program's name; None means those of this process.
-    """
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    level = logging.WARNING - 10 * min(2, options.verbose)
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
-    try:
-        return int(options.run(options))
-    except UsageError as error:
-        parser.print_usage(sys.stderr)
-        print(f"umfuse: error: {error}", file=sys.stderr)
-        return 2
-    except (OSError, TypeError, ValueError) as error:
-        print(f"umfuse: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="umfuse",
-        description="Align and fuse infrared and visible image pairs that are not registered.",
-    )
-    parser.add_argument("--version", action="version", version=f"umfuse {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "-v", "--verbose", action="count", default=0, help="say more, twice for all"
-    )
-    model = argparse.ArgumentParser(add_help=False, parents=[common])
+def add_commands(commands: Commands, shared: Options) -> None:
+    """Adds the parsers of these commands."""
+    model = argparse.ArgumentParser(add_help=False, parents=[shared.device])
     model.add_argument(
         "--weights", metavar="NAME", help="name, folder or Hub repository; default: embedded"
     )
-    model.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: CUDA if there is any")
-    pair = argparse.ArgumentParser(add_help=False, parents=[model])
+    pair = argparse.ArgumentParser(add_help=False, parents=[model, shared.range])
     pair.add_argument("infrared", type=Path, help="image, or a folder of images")
     pair.add_argument("visible", type=Path, help="image, or a folder paired with it by stem")
     pair.add_argument(
         "-o", "--output", type=Path, required=True, help="image, or a folder for folders"
-    )
-    pair.add_argument(
-        "--range",
-        type=_range,
-        metavar="RANGE",
-        help="infrared values that become black and white: dtype, minmax, percentile or LOW,HIGH",
     )
     pair.add_argument(
         "--sheet", type=Path, help="also write a before/after picture (a folder for folders)"
@@ -111,41 +60,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--seed", type=int, default=0, help="another scene")
     demo.add_argument("--night", action="store_true", help="a dark visible image")
     demo.set_defaults(run=_demo, range=None)
-
-    weights = commands.add_parser("weights", help="list, download, check and publish weights")
-    actions = weights.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", parents=[common], help="the weights umfuse knows")
-    listing.set_defaults(run=_weights_list)
-    download = actions.add_parser(
-        "download", parents=[common], help="fetch and check weights, print their folder"
-    )
-    download.add_argument("name", nargs="?", help="name or Hub repository; default: embedded")
-    download.set_defaults(run=_weights_download)
-    publish = actions.add_parser(
-        "publish", parents=[common], help="upload weights to the Hub, print their manifest entry"
-    )
-    publish.add_argument("repo", metavar="ORG/NAME")
-    publish.add_argument("--from", dest="source", metavar="NAME", help="default: embedded")
-    publish.add_argument(
-        "--manifest", type=Path, help="a weights.json that the entry is also written to"
-    )
-    publish.set_defaults(run=_weights_publish)
-    return parser
-
-
-def _range(text: str) -> Range:
-    if text in ("dtype", "minmax", "percentile"):
-        return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected dtype, minmax, percentile or LOW,HIGH (two numbers), got {text!r}"
-        ) from None
-    return low, high
-
-
-# ---- pairs ---------------------------------------------------------------------------------------
 
 
 def _pairs_command(options: argparse.Namespace) -> int:
@@ -190,33 +104,19 @@ def _pairs(options: argparse.Namespace) -> tuple[list[Pair], list[str]]:
     for path in (output, options.sheet):
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
-    problems = list[str]()
-    left, right = (_by_stem(folder, problems) for folder in (infrared, visible))
-    for own, other, folder in ((left, right, visible), (right, left, infrared)):
-        for stem in sorted(set(own) - set(other)):
-            problems.append(f"{own[stem]} has no partner in {folder}")
+    from umfuse.evaluate.dataset import pair
+
+    found, problems = pair({"infrared": infrared, "visible": visible})
     pairs = [
         Pair(
-            left[stem],
-            right[stem],
+            files["infrared"],
+            files["visible"],
             output / f"{stem}.png",
             options.sheet and options.sheet / f"{stem}.png",
         )
-        for stem in sorted(set(left) & set(right))
+        for stem, files in found.items()
     ]
     return pairs, problems
-
-
-def _by_stem(folder: Path, problems: list[str]) -> dict[str, Path]:
-    found = dict[str, Path]()
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES:
-            continue
-        if path.stem in found:
-            problems.append(f"{path} has the same stem as {found[path.stem]}")
-        else:
-            found[path.stem] = path
-    return found
 
 
 def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
@@ -279,9 +179,6 @@ def _sheet(
     images.save(picture, pair.sheet or pair.output)
 
 
-# ---- demo ----------------------------------------------------------------------------------------
-
-
 def _demo(options: argparse.Namespace) -> int:
     import numpy as np
 
@@ -311,41 +208,4 @@ def _demo(options: argparse.Namespace) -> int:
     )
     for name in ("infrared", "visible", "registered", "fused", "sheet"):
         print(folder / f"{name}.png")
-    return 0
-
-
-# ---- weights -------------------------------------------------------------------------------------
-
-
-def _weights_list(options: argparse.Namespace) -> int:
-    from umfuse import weights
-
-    known = weights.manifest()
-    for name, entry in known["weights"].items():
-        where = "in the package" if "path" in entry else f"{entry.get('repo_id')} on the Hub"
-        default = ", default" if name == known["default"] else ""
-        print(f"{name}: {where}{default}, {entry['bytes'] / 1e6:.1f} MB, {entry['license']}")
-        print(f"    trained on {entry['data']}")
-    return 0
-
-
-def _weights_download(options: argparse.Namespace) -> int:
-    from umfuse import weights
-
-    print(weights.locate(options.name))
-    return 0
-
-
-def _weights_publish(options: argparse.Namespace) -> int:
-    from umfuse import weights
-
-    if options.manifest is not None and not options.manifest.is_file():
-        raise UsageError(f"{options.manifest} does not exist: name the weights.json to add to")
-    entry = weights.publish(options.source, options.repo)
-    name = options.repo.partition("/")[2]
-    print(json.dumps({name: entry}, indent=2))
-    if options.manifest is not None:
-        known = json.loads(options.manifest.read_text(encoding="utf-8"))
-        known["weights"][name] = entry
-        options.manifest.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     return 0

@@ -1,0 +1,55 @@
+"""The command line: `umfuse fuse`, `register`, `demo`, `deform`, `evaluate` and `weights`.
+
+Results go to disk and their paths to stdout (of `evaluate` the table), everything else to stderr.
+The exit code is 2 for wrong usage, 1 if anything failed. Modules that import torch are imported by
+the commands that need them, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+
+from umfuse import __version__
+from umfuse.cli import common, deform, evaluate, pairs, weights
+from umfuse.cli.common import UsageError
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns its exit code.
+
+    Args:
+        arguments: Words after the program's name; None means those of this process.
+    """
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    level = logging.WARNING - 10 * min(2, options.verbose)
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        return int(options.run(options))
+    except UsageError as error:
+        parser.print_usage(sys.stderr)
+        print(f"umfuse: error: {error}", file=sys.stderr)
+        return 2
+    except (OSError, TypeError, ValueError) as error:
+        print(f"umfuse: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="umfuse",
+        description="Align and fuse infrared and visible image pairs that are not registered.",
+    )
+    parser.add_argument("--version", action="version", version=f"umfuse {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shared = common.options()
+    for group in (pairs, deform, evaluate, weights):
+        group.add_commands(commands, shared)
+    return parser

@@ -1,0 +1,67 @@
+"""`umfuse weights`: list, download, check and publish weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from umfuse.cli.common import Commands, Options, UsageError
+
+
+def add_commands(commands: Commands, shared: Options) -> None:
+    """Adds the parser of this command."""
+    weights = commands.add_parser("weights", help="list, download, check and publish weights")
+    actions = weights.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", parents=[shared.common], help="the weights umfuse knows")
+    listing.set_defaults(run=_list)
+    download = actions.add_parser(
+        "download", parents=[shared.common], help="fetch and check weights, print their folder"
+    )
+    download.add_argument("name", nargs="?", help="name or Hub repository; default: embedded")
+    download.set_defaults(run=_download)
+    publish = actions.add_parser(
+        "publish",
+        parents=[shared.common],
+        help="upload weights to the Hub, print their manifest entry",
+    )
+    publish.add_argument("repo", metavar="ORG/NAME")
+    publish.add_argument("--from", dest="source", metavar="NAME", help="default: embedded")
+    publish.add_argument(
+        "--manifest", type=Path, help="a weights.json that the entry is also written to"
+    )
+    publish.set_defaults(run=_publish)
+
+
+def _list(options: argparse.Namespace) -> int:
+    from umfuse import weights
+
+    known = weights.manifest()
+    for name, entry in known["weights"].items():
+        where = "in the package" if "path" in entry else f"{entry.get('repo_id')} on the Hub"
+        default = ", default" if name == known["default"] else ""
+        print(f"{name}: {where}{default}, {entry['bytes'] / 1e6:.1f} MB, {entry['license']}")
+        print(f"    trained on {entry['data']}")
+    return 0
+
+
+def _download(options: argparse.Namespace) -> int:
+    from umfuse import weights
+
+    print(weights.locate(options.name))
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from umfuse import weights
+
+    if options.manifest is not None and not options.manifest.is_file():
+        raise UsageError(f"{options.manifest} does not exist: name the weights.json to add to")
+    entry = weights.publish(options.source, options.repo)
+    name = options.repo.partition("/")[2]
+    print(json.dumps({name: entry}, indent=2))
+    if options.manifest is not None:
+        known = json.loads(options.manifest.read_text(encoding="utf-8"))
+        known["weights"][name] = entry
+        options.manifest.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    return 0
