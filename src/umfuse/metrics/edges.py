@@ -57,9 +57,9 @@ def nabf(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
 
     g is the Sobel strength over 8 on 0..255 with mirrored borders; Q the geometric mean of two
     sigmoids, of the ratio of strengths (0.9999, 19, 0.5) and of the agreement of directions modulo
-    180 degrees (0.9995, 22, 0.5); w is ``g^1.5`` from 2 grey levels on, 0.001 below. In [0, 1],
-    lower is better, 0 for a copy or a weighted mean of the sources and for a constant image.
-    Blurring lowers it too, so read it beside `qabf`.
+    180 degrees (0.9995, 22, 0.5); w is ``g^1.5`` from 2 grey levels on, 0.001 below (ports
+    to Python have 0). SuperFusion prints it. In [0, 1], lower is better, 0 for a copy or a weighted
+    mean of the sources and for a constant image. Blurring lowers it too: read it beside `qabf`.
 
     Raises:
         ValueError: See `umfuse.metrics`; sides must have 3 pixels or more.

@@ -63,7 +63,8 @@ def viff(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     the smaller gain g counts, the visible image if they are equal; a scale is the ratio of the sums
     of what is kept and of what there was, each window with 1e-7 (of log10) more; the scales are
     averaged with the weights 1, 0, 0.15 and 1. From 0, higher is better; 1 for three equal or three
-    constant images.
+    constant images. UMF-CMGR cites it for a column of 0.9 to 1.0, where a plain average of
+    RoadScene pairs has 0.35.
 
     Raises:
         ValueError: See `umfuse.metrics`; sides must have 41 pixels or more.

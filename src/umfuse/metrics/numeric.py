@@ -1,4 +1,4 @@
-"""Roots and quotients that stay finite, in value and in slope, where an image is constant."""
+"""Roots, quotients and correlations that stay finite, with their slopes, for constant images."""
 
 from __future__ import annotations
 

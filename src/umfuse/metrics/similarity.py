@@ -20,9 +20,10 @@ def ssim(fused: Tensor, infrared: Tensor, visible: Tensor, *, legacy: bool = Fal
     of sigma 1.5 without padding, data range 1, K = (0.01, 0.03). Constant images compare by their
     luminance alone.
 
-    Most tables of this field hold other values. UMF-CMGR and IMF print what ``legacy`` gives (the
-    average of both sources: about 0.49 on RoadScene, where the standard gives 0.73); CDDFuse prints
-    the sum of the two instead of the mean, twice that; SuperFusion prints the standard.
+    Most tables of this field hold other values. Those of UMF-CMGR and IMF are as small as
+    ``legacy`` makes them (a plain average of RoadScene pairs has 0.49, and 0.72 by the standard);
+    CDDFuse prints the sum of the two instead of the mean, twice that; those of SuperFusion are as
+    large as the standard's.
 
     Args:
         fused: ``(B, 1, H, W)`` in [0, 1].

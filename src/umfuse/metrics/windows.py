@@ -58,15 +58,21 @@ class _Smooth(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _Context, image: Tensor, window: Window) -> Tensor:
         ctx.window = window
-        for dim in (-2, -1):
-            count = image.shape[dim] - len(window) + 1
-            total = image.narrow(dim, 0, count) * window[0]
-            for offset, weight in enumerate(window[1:], 1):
-                total.add_(image.narrow(dim, offset, count), alpha=weight)
-            image = total
-        return image
+        # A channel at a time stays in the cache of a CPU.
+        parts = torch.split(image, 1, 1) if image.device.type == "cpu" else (image,)
+        return torch.cat([_average(part, window) for part in parts], 1)
 
     @staticmethod
     def backward(ctx: _Context, *slopes: Tensor) -> tuple[Tensor, None]:
         around = len(ctx.window) - 1
         return smooth(F.pad(slopes[0], (around,) * 4), ctx.window), None
+
+
+def _average(image: Tensor, window: Window) -> Tensor:
+    for dim in (-2, -1):
+        count = image.shape[dim] - len(window) + 1
+        total = image.narrow(dim, 0, count) * window[0]
+        for offset, weight in enumerate(window[1:], 1):
+            total.add_(image.narrow(dim, offset, count), alpha=weight)
+        image = total
+    return image
