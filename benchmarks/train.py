@@ -167,22 +167,23 @@ VARIANTS |= {
 }
 
 
-def train(name: str) -> Path:
+def train(name: str, steps: int | None = None) -> Path:
     """Trains a variant, unless that is done, and returns the file of its weights."""
     variant, folder = VARIANTS[name], RUNS / name
+    config = variant.train if steps is None else replace(variant.train, steps=steps)
     path = folder / "model.safetensors"
     if path.exists():
         return path
-    torch.manual_seed(variant.train.seed)
+    torch.manual_seed(config.seed)
     road = data.root() / "train" / "roadscene"
     pairs = PairDataset(road / "ir", road / "vis")
     if variant.pseudo:
         pairs = Rendered(pairs, umfuse.load(device="cpu").cpstn)
     built = variant.build()
     if variant.start is not None:
-        built.load_state_dict(safetensors.torch.load_file(train(variant.start)))
+        built.load_state_dict(safetensors.torch.load_file(train(variant.start, steps)))
     task = variant.task(built)
-    average = fit(task, Views(pairs, variant.views), variant.train, folder)
+    average = fit(task, Views(pairs, variant.views), config, folder)
     state = {key: value.contiguous() for key, value in average.network.state_dict().items()}
     safetensors.torch.save_file(state, path)
     return path
@@ -202,12 +203,13 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="variants that hold this text")
+    parser.add_argument("--steps", type=int, help="other than the table's, for a quick try")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     for name in VARIANTS:
         if arguments.only in name:
             logging.info("%s", name)
-            train(name)
+            train(name, arguments.steps)
 
 
 if __name__ == "__main__":

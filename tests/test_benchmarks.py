@@ -46,55 +46,109 @@ def scene(tmp_path_factory) -> tuple[Path, demo.Scene]:
     return folder.parent, scene
 
 
-def rows(data: Path, *command: str) -> dict[tuple[str, str], list[str]]:
-    """Runs a benchmark and returns the cells of its table by case and row."""
-    done = subprocess.run(
+def run(data: Path, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Runs a benchmark in a folder of its own, where it keeps what it makes."""
+    return subprocess.run(
         [sys.executable, "-m", *command],
-        cwd=ROOT,
-        env={**os.environ, "UMFUSE_DATA": str(data)},
+        cwd=folder,
+        env={**os.environ, "UMFUSE_DATA": str(data), "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def rows(data: Path, folder: Path, *command: str) -> dict[str, dict[str, str]]:
+    """Runs a benchmark and returns the cells of its last table by row and column."""
+    done = run(data, folder, *command)
     assert done.returncode == 0, done.stderr
-    table, case = {}, ""
-    for line in done.stdout.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        case = cells[0] or case
-        table[case, cells[1]] = cells[2:]
-    return table
+    tables, table = [], []
+    for line in [*done.stdout.splitlines(), ""]:
+        if line.startswith("|"):
+            table.append([cell.strip() for cell in line.strip("|").split("|")])
+        elif table:
+            tables.append(table)
+            table = []
+    head, _, *lines = tables[-1]
+    return {line[0]: dict(zip(head, line, strict=True)) for line in lines}
 
 
-def test_registration_measures_the_raw_pair_against_its_homography(scene):
+def test_registration_measures_the_raw_pair_against_its_homography(scene, tmp_path):
     data, rendered = scene
-    table = rows(data, "benchmarks.registration", "--only", "raw")
+    command = ("benchmarks.registration", "--only", "raw-test", "--method", "umfuse")
+    table = rows(data, tmp_path, *command)
     plain = warp.resize_transform(SIZE, INFRARED_SIZE)
     expected = metrics.grid_error(plain, torch.from_numpy(rendered.transform), SIZE).item()
-    case = "test/roadscene raw, grid (1)"
-    assert float(table[case, "input"][0]) == pytest.approx(expected, rel=0.01)
-    assert float(table[case, "search"][0]) < 0.5 * expected
+    column = "error, px: median"
+    assert float(table["misaligned input"][column]) == pytest.approx(expected, rel=0.01)
+    assert float(table["umfuse"][column]) < 0.5 * expected
 
 
-def test_registration_measures_a_synthetic_displacement(scene):
-    table = rows(scene[0], "benchmarks.registration", "--only", "tno 4")
-    # The mean is that of the whole frame, the error that of its valid part.
-    assert 2.5 < float(table["test/tno 4 px (1)", "input"][0]) < 5
-    assert {stage for _, stage in table} >= {"input", "search", "pipeline"}
+def test_registration_compares_methods_on_a_protocol_and_joins_results(scene, tmp_path):
+    data, _ = scene
+    case = tmp_path / "theirs" / "paper-tno-256"
+    case.mkdir(parents=True)
+    aligned = Image.open(data / "test" / "tno" / "ir" / "one.png").resize((256, 256))
+    aligned.save(case / "one.png")
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- paper-tno-256 -->\nold\n<!-- end -->\nafter\n")
+    table = rows(
+        data,
+        tmp_path,
+        *("benchmarks.registration", "--only", "paper-tno", "--results", f"theirs={case.parent}"),
+        *("--page", str(page)),
+    )
+    before = table["misaligned input"]
+    assert 1 < float(before["error, px: median"]) < 6
+    assert {"SimpleITK MI", "ECC", "SIFT+RANSAC", "search alone", "umfuse", "theirs"} < set(table)
+    assert float(table["theirs"]["MSE"]) < 0.2 * float(before["MSE"])
+    assert float(table["theirs"]["NCC inside"]) > float(before["NCC inside"])
+    written = page.read_text()
+    assert "old" not in written
+    assert "| umfuse |" in written
+    assert written.endswith("<!-- end -->\nafter\n")
 
 
-def test_fusion_prints_every_method(scene):
-    table = rows(scene[0], "benchmarks.fusion", "--aligned")
-    for name in ("test/tno (1)", "test/roadscene (1)", "test/msrs_gray (1)"):
-        for method in ("average", "saliency mean", "maximum", "umfuse"):
-            assert all(0 < float(value) < 3 for value in table[name, method])
+def test_fusion_prints_every_method(scene, tmp_path):
+    table = rows(scene[0], tmp_path, "benchmarks.fusion", "--only", "fusion-msrs_gray")
+    methods = {"average", "saliency mean", "maximum", "Laplacian pyramid", "umfuse"}
+    assert set(table) == methods
+    ranks = [float(line["mean rank"]) for line in table.values()]
+    assert sum(ranks) == pytest.approx(15, abs=0.1)  # of five methods, 1 to 5
+    assert float(table["average"]["CC"]) == max(float(line["CC"]) for line in table.values())
 
 
-def test_without_data_says_what_to_set():
+def test_fusion_after_registration_is_measured_against_the_aligned_pair(scene, tmp_path):
+    done = run(scene[0], tmp_path, "benchmarks.fusion", "--only", "fused-raw-test")
+    assert done.returncode == 0, done.stderr
+    lines = [[c.strip() for c in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    kept = {(line[0], line[1]): line[-1] for line in lines if len(line) > 3}
+    assert float(kept["umfuse", "umfuse"]) > float(kept["misaligned input", "umfuse"])
+    assert kept["aligned", "umfuse"] == ""
+
+
+def test_a_variant_is_trained_once_and_joins_the_tables(scene, tmp_path):
+    data, _ = scene
+    train = data / "train" / "roadscene"
+    for kind in ("ir", "vis"):
+        source = data / "test" / "roadscene" / kind / "one.png"
+        write(train / kind / "one.png", np.asarray(Image.open(source)))
+    command = ("benchmarks.train", "--only", "difn/all", "--steps", "2")
+    for _ in range(2):
+        done = run(data, tmp_path, *command)
+        assert done.returncode == 0, done.stderr
+    log = (tmp_path / "runs/benchmarks/difn/all/log.jsonl").read_text().splitlines()
+    assert len(log) == 1
+    table = rows(data, tmp_path, "benchmarks.ablation", "--only", "interaction")
+    assert set(table) == {"tno", "roadscene", "msrs_gray"}
+
+
+def test_without_data_says_what_to_set(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "UMFUSE_DATA"}
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.fusion", "--aligned"],
-        cwd=ROOT,
-        env=environment,
+        [sys.executable, "-m", "benchmarks.fusion"],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
