@@ -216,6 +216,16 @@ def test_raw_pairs_have_their_grid_error(model, one, visible):
     assert after["NCC"] > before["NCC"]
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_gpu_scores_what_the_cpu_scores(one):
+    for task in ("fusion", "registration"):
+        found, expected = (
+            evaluate("embedded", one, task=task, device=device).mean for device in ("cuda", "cpu")
+        )
+        assert found == pytest.approx(expected, rel=0.05, abs=0.05)
+
+
 # ---- what is wrong -----------------------------------------------------------------------
 
 
