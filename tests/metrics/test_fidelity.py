@@ -66,6 +66,14 @@ def test_viff_is_its_definition(triple):
     assert metrics.viff(*triple).item() == pytest.approx(reference_viff(a, b, f), rel=1e-6)
 
 
+def test_viff_of_faint_contrasts_is_its_definition():
+    # So faint that what is added to each window counts.
+    fused, infrared, visible = (0.3 + 1e-4 * image(seed).double() for seed in (1, 2, 3))
+    fused = (fused + infrared + visible) / 3
+    expected = reference_viff(*(255 * array(one) for one in (infrared, visible, fused)))
+    assert metrics.viff(fused, infrared, visible).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_copies_and_contrast():
     one = image(3)
     assert metrics.vif(one, one, one).item() == pytest.approx(2)

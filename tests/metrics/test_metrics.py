@@ -28,10 +28,14 @@ def measure(head, *pictures):
 
 def test_the_tables():
     assert " ".join(metrics.FUSION) == ("CC SSIM MS-SSIM VIF VIFF MI NMI Qabf SCD EN SD SF AG Nabf")
-    assert list(metrics.REGISTRATION) == ["MSE", "NCC", "MI"]
+    for head in metrics.FUSION:
+        metric = getattr(metrics, head.lower().replace("-", "_"))
+        pictures = triple()
+        expected = metric(*(pictures[:1] if head in ALONE else pictures))
+        assert torch.equal(measure(head, *pictures), expected)
+    of = {"MSE": metrics.mse, "NCC": metrics.ncc, "MI": metrics.mutual_information}
+    assert list(metrics.REGISTRATION.items()) == list(of.items())
     assert {"MSE", "Nabf"} == metrics.LOWER_IS_BETTER
-    fused, infrared, visible = triple()
-    assert measure("SD", fused, infrared, visible) == metrics.sd(fused)
 
 
 @ALL

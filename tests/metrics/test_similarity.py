@@ -36,6 +36,16 @@ def test_legacy_ssim_is_that_of_scikit_image(triple):
     assert metrics.ssim(*triple, legacy=True).item() == pytest.approx(np.mean(expected), rel=1e-6)
 
 
+def test_legacy_ssim_of_faint_contrasts_is_that_of_scikit_image():
+    # As faint as its constants: half a grey level.
+    fused, source = (0.3 + 2e-3 * image(seed).double() for seed in (1, 2))
+    fused = (fused + source) / 2
+    expected = structural_similarity(255 * array(fused), 255 * array(source), data_range=2.0)
+    found = metrics.ssim(fused, source, source, legacy=True).item()
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert 0.5 < expected < 0.95
+
+
 def test_rounding_of_the_published_values_is_small(triple):
     fused, *sources = triple
     single = [
@@ -86,8 +96,12 @@ def test_a_negative_scale_makes_ms_ssim_zero():
     one = image(1, 176, 200)
     assert metrics.ms_ssim(1 - one, one, one).item() == 0
     assert metrics.ms_ssim(1 - one, one, 1 - one).item() == pytest.approx(0.5)
-    single = metrics.ssim(1 - one, one, one)
-    assert single < 0
+    # The finest scale alone is inverted.
+    coarse = image(2, 176, 200)
+    noise = 0.1 * torch.rand(one.shape, generator=torch.Generator().manual_seed(0)) - 0.05
+    flat = 0.3 + 0.1 * coarse
+    assert metrics.ms_ssim(flat + noise, flat - noise, flat - noise).item() == 0
+    assert metrics.ms_ssim(flat + noise, flat, flat) > 0
 
 
 def test_constants_compare_by_luminance():

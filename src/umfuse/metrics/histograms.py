@@ -43,7 +43,7 @@ def information(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _levels(image: Tensor) -> Tensor:
-    return (255 * image.detach()).round().clamp(0, 255).long()
+    return (255 * image.detach()).round().long()
 
 
 def _counts(bins: Tensor, count: int) -> Tensor:
