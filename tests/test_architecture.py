@@ -13,6 +13,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "api": {"images", "pipeline", "warp"},
     "cli": {"__init__", "api", "demo", "draw", "images", "pipeline", "weights"},
+    "convert": {"networks", "pipeline", "weights"},
     "demo": {"demo"},
     "images": {"files"},
     "networks": {"networks", "warp"},
