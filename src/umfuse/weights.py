@@ -122,20 +122,65 @@ def locate(
             "a folder, or a Hub repository as org/name or org/name@revision"
         )
 
+    paths = [
+        download(
+            repo,
+            file,
+            revision=commit,
+            expected=hashes.get(file),
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        for file in FILES
+    ]
+    return paths[0].parent
+
+
+def download(
+    repo: str,
+    file: str,
+    *,
+    revision: str | None = None,
+    expected: str | None = None,
+    otherwise: str = "Use the embedded weights (umfuse.load()), pass a folder",
+    cache_dir: str | os.PathLike[str] | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Returns the local copy of a file of a Hub repository, downloaded and checked where need be.
+
+    Args:
+        repo: ``org/name``.
+        file: Its path in the repository.
+        revision: Branch, tag or commit; ``main`` if not given.
+        expected: Its sha256; a copy that has another one is fetched again, once. None takes the
+            file as it comes.
+        otherwise: What to do instead, for the error where there is no connection.
+        cache_dir: As in `locate`, like the three below.
+        force_download: Fetch again what is in the cache.
+        local_files_only: Never use the network.
+        token: Access token of the Hub.
+
+    Raises:
+        WeightsError: If the file cannot be fetched or its sha256 is not the expected one.
+    """
     options: dict[str, Any] = {
-        "revision": commit,
+        "revision": revision,
+        "otherwise": otherwise,
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
         "token": token,
     }
-    paths = [_fetch(repo, file, force_download=force_download, **options) for file in FILES]
-    for path in paths:
-        if hashes and sha256(path) != hashes[path.name]:
-            if not local_files_only:
-                logger.warning("%s of %s is damaged: downloading it again", path.name, repo)
-                _fetch(repo, path.name, force_download=True, **options)
-            _check(path, hashes[path.name], "delete it and download it again")
-    return paths[0].parent
+    path = _fetch(repo, file, force_download=force_download, **options)
+    if expected is not None and sha256(path) != expected:
+        if not local_files_only:
+            logger.warning("%s of %s is damaged: downloading it again", file, repo)
+            _fetch(repo, file, force_download=True, **options)
+        _check(path, expected, "delete it and download it again")
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -249,7 +294,14 @@ def _check(path: Path, expected: str, remedy: str) -> None:
         )
 
 
-def _fetch(repo: str, file: str, *, revision: str | None, **options: Any) -> Path:  # noqa: ANN401
+def _fetch(
+    repo: str,
+    file: str,
+    *,
+    revision: str | None,
+    otherwise: str,
+    **options: Any,  # noqa: ANN401
+) -> Path:
     try:
         download = cast("Callable[..., str]", huggingface_hub.hf_hub_download)
         return Path(download(repo, file, revision=revision, library_name="umfuse", **options))
@@ -264,10 +316,10 @@ def _fetch(repo: str, file: str, *, revision: str | None, **options: Any) -> Pat
         raise WeightsError(f"{repo!r} has no revision {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise WeightsError(
-            f"{file} of {repo!r} is not in the cache and the Hub could not be reached. Use the "
-            "embedded weights (umfuse.load()), pass a folder, or try again with a connection"
+            f"{file} of {repo!r} is not in the cache and the Hub could not be reached. "
+            f"{otherwise}, or try again with a connection"
         ) from error
     except EntryNotFoundError as error:
-        raise WeightsError(f"{repo!r} holds no {file}: it is not a repository of umfuse") from error
+        raise WeightsError(f"{repo!r} holds no {file}: check the name") from error
     except (HfHubHTTPError, OSError) as error:
         raise WeightsError(f"could not download {file} of {repo!r}: {error}") from error
