@@ -85,7 +85,8 @@ def locate(
 
     Args:
         source: A name of the manifest, a folder, or a Hub repository ``org/name`` or
-            ``org/name@revision``, looked up in this order; None is the manifest's default.
+            ``org/name@revision``, looked up in this order; None is the manifest's default. Of the
+            folder of a training run the best checkpoint is taken, else the newest.
         revision: Branch, tag or commit of a Hub repository; ``main`` if not given.
         cache_dir: Cache of the Hub; by default that of huggingface_hub.
         force_download: Fetch again what is in the cache.
@@ -107,12 +108,13 @@ def locate(
             return folder
         repo, commit, hashes = entry.get("repo_id", ""), entry.get("revision"), entry["sha256"]
     elif Path(name).is_dir():
-        if missing := [file for file in FILES if not (Path(name) / file).is_file()]:
+        folder = _checkpoint(Path(name))
+        if missing := [file for file in FILES if not (folder / file).is_file()]:
             raise WeightsError(
-                f"the folder {name!r} lacks {' and '.join(missing)}: pass a folder that "
-                "save_pretrained or a training run has written"
+                f"the folder {os.fspath(folder)!r} lacks {' and '.join(missing)}: pass a folder "
+                "that save_pretrained or a training run has written"
             )
-        return Path(name)
+        return folder
     elif match := _HUB_ID.fullmatch(name):
         repo, commit, hashes = match["repo"], revision or match["revision"], {}
         logger.info("no sha256 is known for %s: its files are taken as they come", repo)
@@ -283,6 +285,14 @@ def publish(
         recipe=about["recipe"] if about else {},
         scores=about["scores"] if about else {},
     )
+
+
+def _checkpoint(folder: Path) -> Path:
+    """Returns the best, or else the newest checkpoint of a training run; other folders as is."""
+    if (folder / CONFIG).exists():
+        return folder
+    steps, best = sorted(folder.glob("checkpoints/step-*")), folder / "checkpoints" / "best"
+    return best if best.is_dir() else steps[-1] if steps else folder
 
 
 def _check(path: Path, expected: str, remedy: str) -> None:

@@ -100,7 +100,7 @@ def test_a_crash_while_saving_costs_one_checkpoint_at_most(tmp_path, monkeypatch
         fit(Task(), Noise(), CONFIG, tmp_path / "run")
     assert [f.name for f in sorted((tmp_path / "run/checkpoints").iterdir())] == [
         "step-00000005",
-        "unfinished-00000010",
+        "unfinished-step-00000010",
     ]
     resumed = fit(Task(), Noise(), CONFIG, tmp_path / "run")
     assert equal(resumed, fit(Task(), Noise(), CONFIG, tmp_path / "straight"))

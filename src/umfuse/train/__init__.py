@@ -5,9 +5,11 @@ Nothing that runs a trained model imports this package.
 
 from __future__ import annotations
 
+from umfuse.train.checkpoints import latest
+from umfuse.train.config import TrainConfig, read_config
 from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Views
 from umfuse.train.deform import Deformation, DeformConfig, deformation
-from umfuse.train.loop import TrainConfig, fit, latest
+from umfuse.train.loop import Grouped, ParameterGroup, fit
 from umfuse.train.tasks import (
     CpstnTask,
     CpstnWeights,
@@ -24,9 +26,11 @@ __all__ = [
     "Deformation",
     "DifnTask",
     "DifnWeights",
+    "Grouped",
     "MrrnTask",
     "MrrnWeights",
     "PairDataset",
+    "ParameterGroup",
     "Photometric",
     "Rendered",
     "TrainConfig",
@@ -35,4 +39,5 @@ __all__ = [
     "deformation",
     "fit",
     "latest",
+    "read_config",
 ]
