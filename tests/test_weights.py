@@ -61,8 +61,8 @@ def test_written_weights_read_back(folder):
 
 def test_a_run_is_its_best_checkpoint_or_its_newest(folder, tmp_path):
     run = tmp_path / "run"
+    run.mkdir()
     with pytest.raises(weights.WeightsError, match=r"lacks config\.json and model\.safetensors"):
-        run.mkdir()
         weights.locate(run)
     for name in ("step-00000002", "step-00000010", "unfinished-step-00000012"):
         shutil.copytree(folder, run / "checkpoints" / name)
