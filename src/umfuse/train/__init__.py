@@ -10,13 +10,17 @@ from umfuse.train.config import TrainConfig, read_config
 from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Views
 from umfuse.train.deform import Deformation, DeformConfig, deformation
 from umfuse.train.loop import Grouped, ParameterGroup, fit
+from umfuse.train.perceptual import Mind, Perceptual, Vgg19, vgg19
 from umfuse.train.tasks import (
     CpstnTask,
     CpstnWeights,
     DifnTask,
     DifnWeights,
+    JointTask,
+    JointWeights,
     MrrnTask,
     MrrnWeights,
+    Task,
 )
 
 __all__ = [
@@ -27,17 +31,24 @@ __all__ = [
     "DifnTask",
     "DifnWeights",
     "Grouped",
+    "JointTask",
+    "JointWeights",
+    "Mind",
     "MrrnTask",
     "MrrnWeights",
     "PairDataset",
     "ParameterGroup",
+    "Perceptual",
     "Photometric",
     "Rendered",
+    "Task",
     "TrainConfig",
+    "Vgg19",
     "ViewConfig",
     "Views",
     "deformation",
     "fit",
     "latest",
     "read_config",
+    "vgg19",
 ]

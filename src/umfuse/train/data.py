@@ -152,7 +152,7 @@ class Photometric:
             image = (image - mean) * (1 + draws[1] * self.contrast) + mean
             image = image + draws[2] * self.brightness
         if self.noise:
-            noise = torch.randn(image.shape, generator=generator)
+            noise = torch.randn(image.shape, generator=generator).to(image.device)
             image = image + abs(draws[3]) * self.noise * noise
         return image.clamp(0, 1)
 
