@@ -5,6 +5,7 @@ Nothing that runs a trained model imports this package.
 
 from __future__ import annotations
 
+from umfuse.train.align import Aligner
 from umfuse.train.checkpoints import latest
 from umfuse.train.config import TrainConfig, read_config
 from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Views
@@ -24,6 +25,7 @@ from umfuse.train.tasks import (
 )
 
 __all__ = [
+    "Aligner",
     "CpstnTask",
     "CpstnWeights",
     "DeformConfig",
