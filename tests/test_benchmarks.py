@@ -89,6 +89,15 @@ def test_fusion_prints_every_method(scene):
             assert all(0 < float(value) < 3 for value in table[name, method])
 
 
+def test_perceptual_features_know_the_right_place(scene, tmp_path):
+    for name in ("roadscene", "m3svd", "msrs_gray"):
+        write(tmp_path / "train" / name / "ir" / "one.png", eight_bit(scene[1].aligned_infrared))
+        write(tmp_path / "train" / name / "vis" / "one.png", scene[1].visible)
+    table = rows(tmp_path, "benchmarks.perceptual", "--only", "MIND, 3 levels")
+    for kind in ("luma", "pseudo-infrared"):
+        assert float(table[kind, "MIND, 3 levels"][3]) > 0.7  # at 16 px
+
+
 def test_without_data_says_what_to_set():
     environment = {name: value for name, value in os.environ.items() if name != "UMFUSE_DATA"}
     done = subprocess.run(
