@@ -202,8 +202,8 @@ class Photometric:
             image = luma(image[None])[0].expand_as(image)
         if (draws[5] + 1) / 2 < self.invert:
             image = 1 - image
-        if self.gamma:
-            image = image ** math.exp(draws[0] * self.gamma)
+        if self.gamma:  # a blurred white may be a rounding above 1, and inverted below 0
+            image = image.clamp(0, 1) ** math.exp(draws[0] * self.gamma)
         if self.contrast or self.brightness:
             mean = image.mean()
             image = (image - mean) * (1 + draws[1] * self.contrast) + mean
