@@ -80,14 +80,16 @@ def refuse(*_):
 
 @pytest.mark.parametrize("moment", range(8))
 def test_a_crash_at_any_moment_leaves_whole_checkpoints(tmp_path, monkeypatch, moment):
-    """Every renaming and removal in turn is the last thing that happens."""
+    """Every link, renaming and removal in turn is not done, or half-done, and nothing after it."""
     checkpoints.write(tmp_path, state(1), keep=1, best=True)
-    acts = []
+    acts, remove = [], shutil.rmtree
 
     def until(act):
         def last(*args, **options):
             acts.append(act)
             if len(acts) > moment:
+                if act is remove:
+                    (args[0] / "state.pt").unlink()
                 raise KeyboardInterrupt
             return act(*args, **options)
 

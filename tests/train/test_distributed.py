@@ -46,7 +46,9 @@ def test_two_processes_do_what_one_does_with_twice_the_microbatches(folder, tmp_
             assert one[name] == pytest.approx(two[name], rel=1e-4)
 
 
-def test_both_go_on_bit_for_bit_each_with_its_own_buffers(folder):
+def test_both_go_on_bit_for_bit_each_with_its_own_buffers_and_randomness(folder):
+    drawn = [torch.load(folder / f"straight-{rank}.pt")["drawn"] for rank in (0, 1)]
+    assert drawn[0] != drawn[1]
     for rank in (0, 1):
         resumed = torch.load(folder / f"resumed-{rank}.pt")
         straight = torch.load(folder / f"straight-{rank}.pt")

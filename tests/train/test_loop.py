@@ -438,3 +438,45 @@ def test_another_thread_trains_without_touching_signals(tmp_path):
     thread.join()
     assert set(seen) == {signal.getsignal(signal.SIGINT)}
     assert latest(tmp_path).name == "step-00000012"
+
+
+# ---- on a GPU -----------------------------------------------------------------------
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+ON_GPU = replace(CONFIG, device="cuda", workers=1, log_every=CONFIG.steps, save_every=CONFIG.steps)
+
+
+@pytest.mark.gpu
+@gpu
+def test_a_run_on_the_gpu_goes_on_bit_for_bit(tmp_path):
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        expected = fit(Task(), Noise(), ON_GPU, tmp_path / "straight")
+        fit(Task(), Noise(), ON_GPU, tmp_path / "stopped", stop=5)
+        torch.cuda.manual_seed(123)
+        assert equal(fit(Task(), Noise(), ON_GPU, tmp_path / "stopped"), expected)
+
+
+@pytest.mark.gpu
+@gpu
+def test_nothing_waits_for_the_gpu_between_lines_of_the_log(tmp_path):
+    class Strict(Plain):
+        def forward(self, batch):
+            self.calls += 1
+            inner = 1 < self.calls < CONFIG.steps
+            torch.cuda.set_sync_debug_mode("error" if inner else "default")
+            return super().forward(batch)
+
+    try:
+        fit(Strict(), Noise(), ON_GPU, tmp_path)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@gpu
+def test_nan_on_the_gpu_leaves_the_batch_and_no_checkpoint(tmp_path):
+    with pytest.raises(FloatingPointError, match="at step 4"):
+        fit(Task(poison=5), Noise(), replace(ON_GPU, save_every=5), tmp_path)
+    bad = torch.load(tmp_path / "nan_batch.pt", weights_only=True)
+    assert bad["batch"]["seed"].tolist() == [8, 9]
+    assert latest(tmp_path) is None

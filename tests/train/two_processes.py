@@ -17,16 +17,18 @@ SHARED = replace(CONFIG, batch=4, workers=1)
 
 
 class Apart(Task):
-    """Begins with other weights in each process, and keeps in a buffer what its last view was."""
+    """Begins with other weights in each process, and keeps what it saw and drew last in buffers."""
 
     def __init__(self):
         super().__init__(dropout=0)
         with torch.no_grad():
             self.network[0].weight.add_(int(os.environ.get("RANK", "0")))
         self.register_buffer("last", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("drawn", torch.zeros(()))
 
     def forward(self, batch):
         self.last.copy_(batch["seed"][-1])
+        self.drawn.copy_(torch.rand(()))
         return super().forward(batch)
 
 

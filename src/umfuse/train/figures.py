@@ -28,7 +28,7 @@ class Figures:
         lag: Steps by which reading is behind.
 
     Attributes:
-        loss: Of the newest step that was read.
+        loss: Of the newest step that was read; NaN before the first.
         stop: Whether a process wants to stop; the same in all of them.
     """
 
@@ -86,7 +86,7 @@ class Figures:
         path = self._run / "nan_batch.pt"
         views = [view for part in self._world.gather(step.views) for view in part]
         if self._world.rank == 0:
-            batch = {name: torch.cat([view[name] for view in views]) for name in views[0]}
+            batch = {name: torch.cat([view[name] for view in views]).cpu() for name in views[0]}
             torch.save({"step": step.number, "batch": batch}, path)
         raise FloatingPointError(
             f"the loss or its gradient is not finite at step {step.number}: {figures}; the batch "

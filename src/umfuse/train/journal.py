@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,8 +60,9 @@ class Journal:
             self._board.close()
 
     def advance(self, loss: float) -> None:
-        """Moves the bar on by a step."""
-        self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+        """Moves the bar on by a step, with the newest loss that is known, or NaN."""
+        if math.isfinite(loss):
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
         self._bar.update()
 
     def progress(self, step: int, figures: dict[str, float]) -> None:

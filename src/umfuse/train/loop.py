@@ -141,6 +141,7 @@ def fit(
         learner.restore(state)
         record.restore(state["best"])
         logger.info("going on from %s", newest)
+    del state  # it takes as much memory as the learner
     end = config.steps if stop is None else min(stop, config.steps)
     if start >= end:
         return learner.average.module()
