@@ -16,6 +16,7 @@ MAY_IMPORT = {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
         *("warp", "weights"),
     },
+    "convert": {"networks", "pipeline", "weights"},
     "demo": {"demo"},
     "evaluate": {"api", "draw", "evaluate", "images", "metrics", "pipeline", "warp", "weights"},
     "images": {"files"},

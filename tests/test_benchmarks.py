@@ -143,6 +143,16 @@ def test_a_variant_is_trained_once_and_joins_the_tables(scene, tmp_path):
     assert set(table) == {"tno", "roadscene", "msrs_gray"}
 
 
+def test_perceptual_features_know_the_right_place(scene, tmp_path):
+    for name in ("roadscene", "m3svd", "msrs_gray"):
+        write(tmp_path / "train" / name / "ir" / "one.png", eight_bit(scene[1].aligned_infrared))
+        write(tmp_path / "train" / name / "vis" / "one.png", scene[1].visible)
+    table = rows(tmp_path, tmp_path, "benchmarks.perceptual", "--only", "MIND, 3 levels")
+    assert set(table) == {"luma", "pseudo-infrared"}
+    for line in table.values():
+        assert float(line["shift 16"]) > 0.7
+
+
 def test_without_data_says_what_to_set(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "UMFUSE_DATA"}
     done = subprocess.run(

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,24 @@ def test_written_weights_read_back(folder):
     assert config == {"width": 4}
     assert torch.equal(state["layer.weight"], torch.arange(6.0))
     assert weights.locate(folder) == folder
+
+
+def test_a_run_is_its_best_checkpoint_or_its_newest(folder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    with pytest.raises(weights.WeightsError, match=r"lacks config\.json and model\.safetensors"):
+        weights.locate(run)
+    for name in ("step-00000002", "step-00000010", "unfinished-step-00000012"):
+        shutil.copytree(folder, run / "checkpoints" / name)
+    assert weights.locate(run).name == "step-00000010"
+    shutil.copytree(folder, run / "checkpoints/best")
+    assert weights.locate(str(run)).name == "best"
+    (run / "checkpoints/best" / weights.MODEL).unlink()
+    with pytest.raises(weights.WeightsError, match=r"best' lacks model\.safetensors"):
+        weights.locate(run)
+    for file in weights.FILES:
+        shutil.copy(folder / file, run)
+    assert weights.locate(run) == run
 
 
 def test_failed_write_leaves_the_old_weights_whole(folder, files, monkeypatch):

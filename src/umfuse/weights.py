@@ -85,7 +85,8 @@ def locate(
 
     Args:
         source: A name of the manifest, a folder, or a Hub repository ``org/name`` or
-            ``org/name@revision``, looked up in this order; None is the manifest's default.
+            ``org/name@revision``, looked up in this order; None is the manifest's default. Of the
+            folder of a training run the best checkpoint is taken, else the newest.
         revision: Branch, tag or commit of a Hub repository; ``main`` if not given.
         cache_dir: Cache of the Hub; by default that of huggingface_hub.
         force_download: Fetch again what is in the cache.
@@ -107,12 +108,13 @@ def locate(
             return folder
         repo, commit, hashes = entry.get("repo_id", ""), entry.get("revision"), entry["sha256"]
     elif Path(name).is_dir():
-        if missing := [file for file in FILES if not (Path(name) / file).is_file()]:
+        folder = _checkpoint(Path(name))
+        if missing := [file for file in FILES if not (folder / file).is_file()]:
             raise WeightsError(
-                f"the folder {name!r} lacks {' and '.join(missing)}: pass a folder that "
-                "save_pretrained or a training run has written"
+                f"the folder {os.fspath(folder)!r} lacks {' and '.join(missing)}: pass a folder "
+                "that save_pretrained or a training run has written"
             )
-        return Path(name)
+        return folder
     elif match := _HUB_ID.fullmatch(name):
         repo, commit, hashes = match["repo"], revision or match["revision"], {}
         logger.info("no sha256 is known for %s: its files are taken as they come", repo)
@@ -122,20 +124,65 @@ def locate(
             "a folder, or a Hub repository as org/name or org/name@revision"
         )
 
+    paths = [
+        download(
+            repo,
+            file,
+            revision=commit,
+            expected=hashes.get(file),
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+            token=token,
+        )
+        for file in FILES
+    ]
+    return paths[0].parent
+
+
+def download(
+    repo: str,
+    file: str,
+    *,
+    revision: str | None = None,
+    expected: str | None = None,
+    otherwise: str = "Use the embedded weights (umfuse.load()), pass a folder",
+    cache_dir: str | os.PathLike[str] | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+    token: str | bool | None = None,
+) -> Path:
+    """Returns the local copy of a file of a Hub repository, downloaded and checked where need be.
+
+    Args:
+        repo: ``org/name``.
+        file: Its path in the repository.
+        revision: Branch, tag or commit; ``main`` if not given.
+        expected: Its sha256; a copy that has another one is fetched again, once. None takes the
+            file as it comes.
+        otherwise: What to do instead, for the error where there is no connection.
+        cache_dir: As in `locate`, like the three below.
+        force_download: Fetch again what is in the cache.
+        local_files_only: Never use the network.
+        token: Access token of the Hub.
+
+    Raises:
+        WeightsError: If the file cannot be fetched or its sha256 is not the expected one.
+    """
     options: dict[str, Any] = {
-        "revision": commit,
+        "revision": revision,
+        "otherwise": otherwise,
         "cache_dir": cache_dir,
         "local_files_only": local_files_only,
         "token": token,
     }
-    paths = [_fetch(repo, file, force_download=force_download, **options) for file in FILES]
-    for path in paths:
-        if hashes and sha256(path) != hashes[path.name]:
-            if not local_files_only:
-                logger.warning("%s of %s is damaged: downloading it again", path.name, repo)
-                _fetch(repo, path.name, force_download=True, **options)
-            _check(path, hashes[path.name], "delete it and download it again")
-    return paths[0].parent
+    path = _fetch(repo, file, force_download=force_download, **options)
+    if expected is not None and sha256(path) != expected:
+        if not local_files_only:
+            logger.warning("%s of %s is damaged: downloading it again", file, repo)
+            _fetch(repo, file, force_download=True, **options)
+        _check(path, expected, "delete it and download it again")
+    return path
 
 
 def sha256(path: Path) -> str:
@@ -240,6 +287,14 @@ def publish(
     )
 
 
+def _checkpoint(folder: Path) -> Path:
+    """Returns the best, or else the newest checkpoint of a training run; other folders as is."""
+    if (folder / CONFIG).exists():
+        return folder
+    steps, best = sorted(folder.glob("checkpoints/step-*")), folder / "checkpoints" / "best"
+    return best if best.is_dir() else steps[-1] if steps else folder
+
+
 def _check(path: Path, expected: str, remedy: str) -> None:
     if not path.is_file():
         raise WeightsError(f"{path} is missing: {remedy}")
@@ -249,7 +304,14 @@ def _check(path: Path, expected: str, remedy: str) -> None:
         )
 
 
-def _fetch(repo: str, file: str, *, revision: str | None, **options: Any) -> Path:  # noqa: ANN401
+def _fetch(
+    repo: str,
+    file: str,
+    *,
+    revision: str | None,
+    otherwise: str,
+    **options: Any,  # noqa: ANN401
+) -> Path:
     try:
         download = cast("Callable[..., str]", huggingface_hub.hf_hub_download)
         return Path(download(repo, file, revision=revision, library_name="umfuse", **options))
@@ -264,10 +326,10 @@ def _fetch(repo: str, file: str, *, revision: str | None, **options: Any) -> Pat
         raise WeightsError(f"{repo!r} has no revision {revision!r}") from error
     except LocalEntryNotFoundError as error:
         raise WeightsError(
-            f"{file} of {repo!r} is not in the cache and the Hub could not be reached. Use the "
-            "embedded weights (umfuse.load()), pass a folder, or try again with a connection"
+            f"{file} of {repo!r} is not in the cache and the Hub could not be reached. "
+            f"{otherwise}, or try again with a connection"
         ) from error
     except EntryNotFoundError as error:
-        raise WeightsError(f"{repo!r} holds no {file}: it is not a repository of umfuse") from error
+        raise WeightsError(f"{repo!r} holds no {file}: check the name") from error
     except (HfHubHTTPError, OSError) as error:
         raise WeightsError(f"could not download {file} of {repo!r}: {error}") from error

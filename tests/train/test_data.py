@@ -135,6 +135,13 @@ def test_looks_do_nothing_at_zero_and_stay_in_range():
     assert torch.allclose(Photometric(invert=1.0)(image, generator), 1 - image)
 
 
+def test_white_that_is_blurred_and_inverted_stays_a_number():
+    looks = Photometric(gamma=0.7, blur=1.5, invert=1.0)
+    white = torch.ones(1, 40, 40)
+    for seed in range(20):
+        assert looks(white, torch.Generator().manual_seed(seed)).isfinite().all()
+
+
 def test_lost_colour_leaves_three_equal_channels():
     image = torch.rand(3, 20, 30)
     grey = Photometric(grey=1.0)(image, torch.Generator().manual_seed(0))

@@ -207,3 +207,50 @@ def test_losses_are_exact_under_autocast():
         weight = losses.saliency_weight(a, b)
     torch.testing.assert_close(values, [loss(a, a, b) for loss in checked])
     torch.testing.assert_close(weight, losses.saliency_weight(a, b))
+
+
+def maps(seed):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = ((2, 4, 12, 16), (2, 6, 6, 8))
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+def test_perceptual_losses_are_summed_over_layers_by_weight():
+    ours, theirs, weights = maps(1), maps(2), (0.5, 2.0)
+    pairs = list(zip(weights, ours, theirs, strict=True))
+    squares = sum(w * F.mse_loss(a, b) for w, a, b in pairs)
+    torch.testing.assert_close(losses.perceptual(ours, theirs, weights), squares)
+    absolute = sum(w * F.l1_loss(a, b) for w, a, b in pairs)
+    torch.testing.assert_close(losses.similarity(ours, theirs, weights), absolute)
+    with pytest.raises(ValueError, match="zip"):
+        losses.perceptual(ours, theirs, (1.0,))
+
+
+def test_a_gram_matrix_is_of_one_image():
+    one = maps(1)[0]
+    expected = torch.stack([x.flatten(1) @ x.flatten(1).T / x.numel() for x in one])
+    torch.testing.assert_close(losses.gram(one), expected)
+    assert torch.equal(losses.gram(one)[:1], losses.gram(one[:1]))
+
+
+def test_style_is_blind_to_place():
+    ours = maps(1)
+    moved = [one.flip(3).roll(2, 2) for one in ours]
+    assert losses.style(ours, moved, (1.0, 1.0)) < 1e-10
+    assert losses.perceptual(ours, moved, (1.0, 1.0)) > 1
+    theirs = maps(2)
+    expected = sum(
+        F.mse_loss(losses.gram(a), losses.gram(b)) for a, b in zip(ours, theirs, strict=True)
+    )
+    torch.testing.assert_close(losses.style(ours, theirs, (1.0, 1.0)), expected)
+
+
+def test_similarity_looks_at_valid_pixels_only():
+    ours, theirs = maps(1), maps(1)
+    valid = torch.ones(2, 1, 24, 32, dtype=torch.bool)
+    valid[..., :16] = False
+    theirs[0][..., :8] += 5
+    theirs[1][..., :4] -= 7
+    assert losses.similarity(ours, theirs, (1.0, 1.0), valid) == 0
+    assert losses.similarity(ours, theirs, (1.0, 1.0), ~valid) == pytest.approx(12, rel=1e-5)
+    assert losses.similarity(ours, theirs, (1.0, 1.0), torch.zeros_like(valid)) == 0

@@ -5,34 +5,52 @@ Nothing that runs a trained model imports this package.
 
 from __future__ import annotations
 
+from umfuse.train.align import Aligner
+from umfuse.train.checkpoints import latest
+from umfuse.train.config import TrainConfig, read_config
 from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Views
 from umfuse.train.deform import Deformation, DeformConfig, deformation
-from umfuse.train.loop import TrainConfig, fit, latest
+from umfuse.train.loop import Grouped, ParameterGroup, fit
+from umfuse.train.perceptual import Mind, Perceptual, Vgg19, vgg19
 from umfuse.train.tasks import (
     CpstnTask,
     CpstnWeights,
     DifnTask,
     DifnWeights,
+    JointTask,
+    JointWeights,
     MrrnTask,
     MrrnWeights,
+    Task,
 )
 
 __all__ = [
+    "Aligner",
     "CpstnTask",
     "CpstnWeights",
     "DeformConfig",
     "Deformation",
     "DifnTask",
     "DifnWeights",
+    "Grouped",
+    "JointTask",
+    "JointWeights",
+    "Mind",
     "MrrnTask",
     "MrrnWeights",
     "PairDataset",
+    "ParameterGroup",
+    "Perceptual",
     "Photometric",
     "Rendered",
+    "Task",
     "TrainConfig",
+    "Vgg19",
     "ViewConfig",
     "Views",
     "deformation",
     "fit",
     "latest",
+    "read_config",
+    "vgg19",
 ]

@@ -1,8 +1,12 @@
-"""The critic of CPSTN: which patches of an image look real."""
+"""The critic of CPSTN: which patches of an image look real, and the game against a generator."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+
+from umfuse.train import losses
 
 
 class PatchCritic(nn.Module):
@@ -40,3 +44,38 @@ class PatchCritic(nn.Module):
         """
         scores: Tensor = self.layers(2 * image - 1)
         return scores
+
+
+class Adversary(nn.Module):
+    """A critic and its memory: both sides of the least-squares game with one generator.
+
+    Args:
+        channels: Of the image.
+        filters: Of the critic's first layer.
+        pool: Former fakes that the critic sees again.
+    """
+
+    def __init__(self, channels: int = 1, filters: int = 64, pool: int = 50) -> None:
+        super().__init__()
+        self.critic = PatchCritic(channels, filters)
+        self.pool = losses.ImagePool(pool)
+
+    def judge(self, fake: Tensor) -> Tensor:
+        """Returns the generator's loss: how far its images are from being taken for real.
+
+        The critic's weights get no gradient from it.
+        """
+        constant = {name: value.detach() for name, value in self.critic.named_parameters()}
+        scores: Tensor = functional_call(self.critic, constant, (fake,))
+        return losses.lsgan(scores, real=True)
+
+    def learn(self, real: Tensor, fake: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns the critic's loss on real images and on fakes, some of them former ones.
+
+        The generator's weights get no gradient from it.
+        """
+        former = self.pool(fake, generator)
+        return 0.5 * (
+            losses.lsgan(self.critic(real), real=True)
+            + losses.lsgan(self.critic(former), real=False)
+        )

@@ -1,4 +1,4 @@
-"""Registered pairs from folders, and the endless stream of random views that training looks at.
+"""Pairs from folders, and the endless stream of random views that training looks at.
 
 A `PairDataset` gives whole pairs. `Views` gives crops of them: view number ``k`` depends on the
 seed and on ``k`` alone, so a run that stopped goes on at its next view, with any number of workers.
@@ -6,20 +6,26 @@ seed and on ``k`` alone, so a run that stopped goes on at its next view, with an
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
+from huggingface_hub.utils import tqdm
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from umfuse import images, warp
+from umfuse.images import Range
 from umfuse.pipeline import luma
+from umfuse.train.align import Aligner, Place
+
+logger = logging.getLogger(__name__)
 
 Pair = dict[str, Tensor]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
@@ -40,20 +46,30 @@ class Pairs(Protocol):
 class PairDataset(Dataset[Pair]):
     """Gives pairs of two folders, matched by the stem of the file name.
 
-    A pair is ``{"infrared": (1, H, W), "visible": (3, H, W)}`` in [0, 1]. An infrared image of
-    another size is resized to the visible grid: the pair is taken for registered. Several sets are
-    joined by ``torch.utils.data.ConcatDataset``.
+    A pair is ``{"infrared": (1, H, W), "visible": (3, H, W)}`` in [0, 1]. It is taken for
+    registered, an infrared image of another size only resized to the visible grid, unless there is
+    an aligner: every pair is then looked at here and now, which takes about a second each, and
+    those that it cannot align are dropped. Several sets are joined by
+    ``torch.utils.data.ConcatDataset``.
 
     Args:
         ir_dir: Folder of the infrared images.
         vis_dir: Folder of the visible images.
         only: Stems to keep; None keeps all.
         without: Stems to leave out, such as those held out for validation.
+        align: Brings pairs on one grid that are not.
+        range: Which infrared values become 0 and 1, as in `umfuse.images.read`.
         cache: Bytes of decoded images to keep in memory; pairs beyond it are decoded each time.
+
+    Attributes:
+        stems: Of the pairs, in their order.
+        confidence: How sure the alignment of each pair is, of those dropped too; empty without an
+            aligner.
+        dropped: Stems of the pairs that could not be aligned.
 
     Raises:
         ValueError: If a folder is missing or empty, an image has no partner, two files share a
-            stem, or ``only`` or ``without`` names a stem that is not there.
+            stem, ``only`` or ``without`` names a stem that is not there, or no pair is left.
     """
 
     def __init__(
@@ -63,6 +79,8 @@ class PairDataset(Dataset[Pair]):
         *,
         only: Sequence[str] | None = None,
         without: Sequence[str] = (),
+        align: Aligner | None = None,
+        range: Range | None = None,
         cache: int = 2 << 30,
     ) -> None:
         infrared, visible = _by_stem(Path(ir_dir)), _by_stem(Path(vis_dir))
@@ -84,9 +102,16 @@ class PairDataset(Dataset[Pair]):
         ]
         if not self.stems:
             raise ValueError(f"no pairs are left of the {len(infrared)} in {os.fspath(ir_dir)!r}")
-        self._files = [(infrared[stem], visible[stem]) for stem in self.stems]
+        self._files = {stem: (infrared[stem], visible[stem]) for stem in self.stems}
+        self._range: Range | None = range
         self._room = cache
         self._decoded: dict[int, Pair] = {}
+        self._align = align
+        self._places: dict[str, Place] = {}
+        self.confidence: dict[str, float] = {}
+        self.dropped: list[str] = []
+        if align is not None:
+            self._find_places(align)
 
     def __len__(self) -> int:
         return len(self.stems)
@@ -102,15 +127,47 @@ class PairDataset(Dataset[Pair]):
             self._decoded[index] = pair
         return dict(self._decoded[index])
 
+    def _find_places(self, align: Aligner) -> None:
+        bar: Any = tqdm(self.stems, desc="aligning", unit="pair", name="umfuse.align")
+        for stem in bar:
+            place = align.find(*self._read(stem))
+            self.confidence[stem] = float(place.confidence)
+            if align.usable(place):
+                self._places[stem] = place
+            else:
+                self.dropped.append(stem)
+        self.stems = list(self._places)
+        if self.dropped:
+            logger.warning(
+                "%d of %d pairs are left out, since they could not be aligned (confidence below "
+                "%.2f, or no overlap): %s",
+                len(self.dropped),
+                len(self.confidence),
+                align.least,
+                ", ".join(f"{stem} ({self.confidence[stem]:.2f})" for stem in self.dropped),
+            )
+        if not self.stems:
+            raise ValueError(
+                f"none of {len(self.dropped)} pairs could be aligned: look at one with "
+                "umfuse.register, or lower the aligner's `least`"
+            )
+
     def _decode(self, index: int) -> Pair:
-        ir_file, vis_file = self._files[index]
-        infrared, visible = images.read(ir_file).luma, images.read(vis_file).rgb
+        stem = self.stems[index]
+        infrared, visible = self._read(stem)
         source = (infrared.shape[-2], infrared.shape[-1])
         target = (visible.shape[-2], visible.shape[-1])
-        if source != target:
+        if self._align is not None:
+            infrared, visible = self._align.apply(self._places[stem], infrared, visible)
+        elif source != target:
             resized = warp.from_transform(warp.resize_transform(target, source), target)
             infrared = warp.sample(infrared, resized)[0]
-        return {"infrared": infrared[0].float(), "visible": visible[0].float()}
+        return {"infrared": infrared[0].contiguous(), "visible": visible[0].contiguous()}
+
+    def _read(self, stem: str) -> tuple[Tensor, Tensor]:
+        ir_file, vis_file = self._files[stem]
+        infrared = images.read(ir_file, name="infrared", range=self._range)
+        return infrared.luma, images.read(vis_file, name="visible").rgb
 
 
 @dataclass(frozen=True)
@@ -145,14 +202,14 @@ class Photometric:
             image = luma(image[None])[0].expand_as(image)
         if (draws[5] + 1) / 2 < self.invert:
             image = 1 - image
-        if self.gamma:
-            image = image ** math.exp(draws[0] * self.gamma)
+        if self.gamma:  # a blurred white may be a rounding above 1, and inverted below 0
+            image = image.clamp(0, 1) ** math.exp(draws[0] * self.gamma)
         if self.contrast or self.brightness:
             mean = image.mean()
             image = (image - mean) * (1 + draws[1] * self.contrast) + mean
             image = image + draws[2] * self.brightness
         if self.noise:
-            noise = torch.randn(image.shape, generator=generator)
+            noise = torch.randn(image.shape, generator=generator).to(image.device)
             image = image + abs(draws[3]) * self.noise * noise
         return image.clamp(0, 1)
 

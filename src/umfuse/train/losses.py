@@ -7,11 +7,15 @@ Fields are pixels. Losses are computed in float32 (or float64 if given so) under
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from umfuse.metrics import similarity
+from umfuse.metrics.similarity import scales
+
+Maps = Sequence[Tensor]
 
 
 def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
@@ -39,7 +43,7 @@ def ms_ssim(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
             "ms_ssim needs two batches of one shape with sides of 11 pixels or more, "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    terms, weights = similarity.scales(_precise(a), _precise(b), data_range)
+    terms, weights = scales(_precise(a), _precise(b), data_range)
     # Negative contrast has no real power: clamped, but not to 0, where no other scale had a slope.
     return ((terms.clamp_min(0) + 1e-12) ** weights).prod(0).mean()
 
@@ -129,6 +133,67 @@ def content(image: Tensor, other: Tensor) -> Tensor:
 def edge(image: Tensor, other: Tensor) -> Tensor:
     """Returns one term of L_edge, Eq. 11: the Charbonnier distance of the Laplacians."""
     return charbonnier(laplacian(image) - laplacian(other))
+
+
+def perceptual(ours: Maps, theirs: Maps, layer_weights: Sequence[float]) -> Tensor:
+    """Returns one term of L_pcp, Eq. 8: the mean squared difference of feature maps.
+
+    Args:
+        ours: ``(B, C_j, h_j, w_j)`` of each layer, as `umfuse.train.perceptual` makes them.
+        theirs: The same of the other image.
+        layer_weights: ω_j of each layer, over which the means are summed.
+    """
+    terms = (
+        weight * (_precise(one) - _precise(other)).square().mean()
+        for weight, one, other in zip(layer_weights, ours, theirs, strict=True)
+    )
+    return torch.stack(tuple(terms)).sum()
+
+
+def style(ours: Maps, theirs: Maps, layer_weights: Sequence[float]) -> Tensor:
+    """Returns one term of L_sty, Eq. 9: the mean squared difference of the Gram matrices.
+
+    Args:
+        ours: As in `perceptual`, like the others.
+        theirs: See there.
+        layer_weights: See there.
+    """
+    return perceptual([gram(one) for one in ours], [gram(one) for one in theirs], layer_weights)
+
+
+def gram(maps: Tensor) -> Tensor:
+    """Returns the Gram matrix ``(B, C, C)`` of feature maps, each image by itself.
+
+    Inner products of channels over ``C h w`` (Gatys et al., doi:10.1109/CVPR.2016.265).
+
+    Args:
+        maps: ``(B, C, h, w)``.
+    """
+    channels = _precise(maps).flatten(2)
+    with torch.autocast(maps.device.type, enabled=False):
+        return channels @ channels.mT / (channels.shape[1] * channels.shape[2])
+
+
+def similarity(
+    ours: Maps, theirs: Maps, layer_weights: Sequence[float], valid: Tensor | None = None
+) -> Tensor:
+    """Returns one term of Eq. 13: the mean absolute difference of feature maps.
+
+    Args:
+        ours: As in `perceptual`, like the two after it.
+        theirs: See there.
+        layer_weights: See there.
+        valid: ``(B, 1, H, W)`` bool, which pixels of the images count; None for all.
+    """
+    total = ours[0].new_zeros((), dtype=torch.float32)
+    for weight, one, other in zip(layer_weights, ours, theirs, strict=True):
+        difference = (_precise(one) - _precise(other)).abs().mean(1, keepdim=True)
+        if valid is None:
+            total = total + weight * difference.mean()
+            continue
+        counts = F.interpolate(valid.to(difference.dtype), difference.shape[-2:], mode="area")
+        total = total + weight * (difference * counts).sum() / counts.sum().clamp_min(1)
+    return total
 
 
 def smoothness(displacement: Tensor) -> Tensor:

@@ -1,0 +1,246 @@
+"""Registration of the infrared image on the pseudo-infrared one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from typing_extensions import override
+
+from umfuse import warp
+from umfuse.networks import Cpstn, Mrrn, MrrnOutput
+from umfuse.pipeline import evidence, luma
+from umfuse.train import losses
+from umfuse.train.data import Photometric
+from umfuse.train.deform import DeformConfig, deformation
+from umfuse.train.perceptual import Mind, Perceptual
+from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
+
+INVERSE_STEPS = 8  # a field that no deformation of ours exceeds is inverted to 0.001 px by then
+
+_DEFORM = DeformConfig()
+_LOOKS = Photometric(gamma=0.7, contrast=0.5, noise=0.04, blur=1.5, invert=0.5)
+
+
+@dataclass(frozen=True)
+class MrrnWeights:
+    """Weights of the terms; the paper's are 0, 0, 1, 0.2 and 10.
+
+    Attributes:
+        distance: Of the end-point error in pixels, summed over the levels.
+        match: Of the end-point error of what the matching alone says, summed over the levels.
+        similarity: Of the first term of Eq. 13.
+        reverse: λ_rev, of the second term of Eq. 13.
+        smooth: λ_sm, of Eq. 14.
+    """
+
+    distance: float = 1.0
+    match: float = 0.1
+    similarity: float = 0.0
+    reverse: float = 0.0
+    smooth: float = 0.5
+
+
+class Registered(NamedTuple):
+    """What registration came to.
+
+    Attributes:
+        parts: Of the loss, and the figures to watch.
+        infrared: ``(B, 1, h, w)``, the infrared image warped by the field that was found, with its
+            gradient.
+        inner: Where ``h`` and ``w`` lie in the images that came in.
+    """
+
+    parts: Parts
+    infrared: Tensor
+    inner: tuple[slice, slice]
+
+
+class MrrnTask(Task):
+    """Trains registration by L_reg, Eq. 13 to 15, and by displacement that is known.
+
+    The infrared image is deformed by a random field; the network is to find the field that
+    restores it, at every level. In a part of the calls the fixed image is the infrared image
+    itself with other looks: matching is learned in one modality long before it works across two.
+
+    With ``deform=None`` the pair is taken as it comes, such as two cameras that are aligned by
+    search alone: nothing is known, and Eq. 13 and 14 are all there is.
+
+    Args:
+        network: Trained in place.
+        cpstn: Renders the pseudo-infrared image if the batch holds no ``pseudo``; never trained.
+            Without it the luma of the visible image takes its place.
+        deform: Displacement to be undone.
+        weights: Of the terms.
+        perceptual: Features of Eq. 13; None means `Mind`.
+        mono: How often the fixed image is the infrared image itself.
+        looks: How much the looks of the fixed image change then.
+        margin: Pixels of the batch that are cut off after deforming, so that what comes in at the
+            borders is real.
+        sigma: Scale of the orientation features, pixels; see `umfuse.pipeline.UmfuseConfig`.
+
+    Raises:
+        ValueError: If a term asks for a displacement that is not known.
+    """
+
+    def __init__(
+        self,
+        network: Mrrn,
+        cpstn: Cpstn | None = None,
+        *,
+        deform: DeformConfig | None = _DEFORM,
+        weights: MrrnWeights | None = None,
+        perceptual: Perceptual | None = None,
+        mono: float = 0.2,
+        looks: Photometric = _LOOKS,
+        margin: int = 16,
+        sigma: float = 1.5,
+    ) -> None:
+        super().__init__()
+        self.weights = weights or MrrnWeights()
+        if deform is None and (self.weights.distance or self.weights.match or mono):
+            raise ValueError(
+                "without a deformation no displacement is known: the weights distance and match, "
+                f"and mono, must be 0, got {self.weights} and mono={mono}"
+            )
+        self.network = network
+        self.cpstn = None if cpstn is None else cpstn.requires_grad_(False)
+        self.deform = deform
+        self.perceptual = perceptual or Mind()
+        self.mono, self.looks = mono, looks
+        self.margin = 0 if deform is None else margin
+        self.sigma = sigma
+
+    @property
+    @override
+    def networks(self) -> Mapping[str, nn.Module]:
+        return {"mrrn": self.network}
+
+    @override
+    def forward(self, batch: Batch) -> Parts:
+        """Returns ``loss``, ``distance``, ``match``, ``similarity``, ``reverse`` and ``smooth``.
+
+        Where a displacement is known, ``input`` is its mean and ``error`` what is left of it: the
+        figures to watch.
+        """
+        generator = randomness(batch)
+        infrared = batch["infrared"]
+        if float(torch.rand((), generator=generator)) < self.mono:
+            intensity = source = torch.stack([self.looks(one, generator) for one in infrared])
+        else:
+            intensity, source = self._pseudo(batch), luma(batch["visible"])
+        parts = self.terms(infrared, intensity, source, generator).parts
+        return {"loss": total(parts, self.weights), **parts}
+
+    def terms(
+        self, infrared: Tensor, intensity: Tensor, source: Tensor, generator: torch.Generator
+    ) -> Registered:
+        """Returns the parts of the loss for a pair, all images ``(B, 1, H, W)``.
+
+        Args:
+            infrared: Deformed here, if the task deforms.
+            intensity: The fixed image: pseudo-infrared, or what stands in for it.
+            source: The image whose edges the fixed image's should be.
+            generator: Of the deformation.
+        """
+        height, width = infrared.shape[-2:]
+        margin = self.margin
+        inner = (slice(margin, height - margin), slice(margin, width - margin))
+        truth = valid = None
+        if self.deform is None:
+            moving, inside = infrared, torch.ones_like(infrared, dtype=torch.bool)
+        else:
+            field = deformation(len(infrared), (height, width), self.deform, generator)
+            moving, inside = warp.warp(infrared, field.deform.to(infrared.device))
+            truth, valid = (
+                one.to(infrared.device)[..., inner[0], inner[1]]
+                for one in (field.restore, field.valid)
+            )
+        intensity, source, moving, inside = (
+            one[..., inner[0], inner[1]] for one in (intensity, source, moving, inside)
+        )
+        found: MrrnOutput = self.network(
+            evidence(intensity, source, self.sigma, self.network),
+            evidence(moving, moving, self.sigma, self.network, inside),
+        )
+        registered, seen = warp.warp(torch.cat((moving, inside), 1), found.displacement)
+        parts = {
+            **_supervision(found, truth, valid),
+            **self._similarity(intensity, moving, inside, registered, seen, found.displacement),
+            "smooth": losses.smoothness(found.displacement),
+        }
+        return Registered(parts, registered[:, :1], inner)
+
+    def _similarity(
+        self,
+        fixed: Tensor,
+        moving: Tensor,
+        inside: Tensor,
+        registered: Tensor,
+        seen: Tensor,
+        displacement: Tensor,
+    ) -> Parts:
+        """Returns the two terms of Eq. 13, the second by the inverse of the field.
+
+        Args:
+            fixed: ``(B, 1, H, W)``.
+            moving: The same.
+            inside: Where the moving image holds data.
+            registered: The moving image and ``inside``, warped.
+            seen: Where that was inside the frame.
+            displacement: By which they were warped.
+        """
+        parts = {"similarity": fixed.new_zeros(()), "reverse": fixed.new_zeros(())}
+        maps, weights = self.perceptual, self.perceptual.layer_weights
+        if self.weights.similarity:
+            valid = seen & (registered[:, 1:] > 0.5)
+            there = maps(registered[:, :1])
+            parts["similarity"] = losses.similarity(there, maps(fixed), weights, valid)
+        if self.weights.reverse:
+            inverse, _ = warp.invert(displacement, INVERSE_STEPS)
+            deformed, seen = warp.warp(fixed, inverse)
+            back = maps(deformed)
+            parts["reverse"] = losses.similarity(back, maps(moving), weights, seen & inside)
+        return parts
+
+    def _pseudo(self, batch: Batch) -> Tensor:
+        if "pseudo" in batch:
+            return batch["pseudo"]
+        if self.cpstn is None:
+            return luma(batch["visible"])
+        with torch.no_grad():
+            rendered: Tensor = self.cpstn(batch["visible"])
+        return rendered.float()
+
+
+def _supervision(found: MrrnOutput, truth: Tensor | None, valid: Tensor | None) -> Parts:
+    """Returns the end-point errors at all levels, and the mean displacement before and after."""
+    zero = found.displacement.new_zeros(())
+    if truth is None or valid is None:
+        return {"distance": zero, "match": zero}
+    weight = valid.float()
+    distance = losses.end_point(found.displacement, truth, weight)
+    for one in found.pyramid:
+        distance = distance + _level_error(one, truth, weight)
+    with torch.no_grad():
+        before = losses.end_point(torch.zeros_like(truth), truth, weight, epsilon=0)
+        error = losses.end_point(found.displacement, truth, weight, epsilon=0)
+    return {
+        "distance": distance,
+        "match": sum((_level_error(one, truth, weight) for one in found.matches), zero),
+        "input": before,
+        "error": error,
+    }
+
+
+def _level_error(found: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Returns the end-point error of one level's field, in pixels of the finest grid."""
+    size = (found.shape[-2], found.shape[-1])
+    stride = truth.shape[-1] / size[1]
+    coarse = warp.resize(truth, size)
+    trusted = F.interpolate(weight, size, mode="area")
+    return stride * losses.end_point(found, coarse, trusted, epsilon=0.1 / stride)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny_tasks import descend, mrrn_task
+
+from umfuse import warp
+from umfuse.networks import Cpstn, CpstnConfig
+from umfuse.networks.mrrn import MrrnOutput
+from umfuse.train import MrrnWeights
+
+UNKNOWN = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.05)
+
+
+class Says(torch.nn.Module):
+    """An MRRN that always finds the same field."""
+
+    def __init__(self, displacement):
+        super().__init__()
+        self.displacement = displacement
+        self.config = type("Config", (), {"in_channels": 1})
+
+    def forward(self, fixed, moving):
+        return MrrnOutput(self.displacement, (), (), ())
+
+
+def test_it_starts_at_staying(batch):
+    parts = mrrn_task()(batch)
+    assert parts["input"] > 1
+    assert parts["error"] == pytest.approx(float(parts["input"]), rel=0.1)
+
+
+def test_it_draws_from_the_seed_of_the_batch(batch):
+    task = mrrn_task(mono=0.5)
+    first = task(batch)["loss"]
+    assert torch.equal(task(batch)["loss"], first)
+    other = task({**batch, "seed": torch.tensor([99, 4])})["loss"]
+    assert not torch.equal(other, first)
+
+
+def test_it_uses_the_pseudo_infrared_that_it_gets(batch):
+    torch.manual_seed(0)
+    cpstn = Cpstn(CpstnConfig(filters=4, blocks=1))
+    task = mrrn_task(cpstn=cpstn)
+    with torch.no_grad():
+        pseudo = cpstn(batch["visible"])
+        rendered = task(batch)["loss"]
+        given = task({**batch, "pseudo": pseudo})["loss"]
+        other = task({**batch, "pseudo": 1 - pseudo})["loss"]
+    torch.testing.assert_close(rendered, given)
+    assert given != other
+    assert not any(p.requires_grad for p in cpstn.parameters())
+
+
+def test_similarity_alone_finds_a_displacement_that_nobody_told(batch):
+    torch.manual_seed(0)
+    task = mrrn_task(weights=UNKNOWN)  # the visible image is a dark-for-light infrared one
+    history = descend(task, batch, 40, 4e-3)
+    assert history[0]["error"] == pytest.approx(history[0]["input"], rel=0.1)
+    assert history[-1]["error"] < 0.6 * history[-1]["input"]
+
+
+def pair(shift):
+    """A smooth image, and what a camera shifted by some pixels to the left sees of it."""
+    coarse = torch.rand(1, 1, 10, 10, generator=torch.Generator().manual_seed(0))
+    wide = F.interpolate(coarse, (96, 96), mode="bicubic").clamp(0, 1)
+    return wide[..., 16:80, 16:80], wide[..., 16:80, 16 - shift : 80 - shift]
+
+
+def measure(fixed, moving, displacement, weights=UNKNOWN):
+    task = mrrn_task(deform=None, weights=weights)
+    task.network = Says(displacement)
+    batch = {"infrared": moving, "visible": fixed.expand(-1, 3, -1, -1), "seed": torch.zeros(1)}
+    return task(batch)
+
+
+def test_both_terms_of_eq_13_vanish_where_the_field_is_right():
+    fixed, moving = pair(3)
+    truth = torch.zeros(1, 2, 64, 64)
+    truth[:, 0] = 3.0  # registered[x] = moving[x + 3]
+    right, still = measure(fixed, moving, truth), measure(fixed, moving, 0 * truth)
+    wrong = measure(fixed, moving, -truth)
+    for name in ("similarity", "reverse"):
+        assert right[name] < 0.1 * still[name]
+        assert still[name] < wrong[name]
+    expected = right["similarity"] + 0.2 * right["reverse"] + 0.05 * right["smooth"]
+    torch.testing.assert_close(right["loss"], expected)
+
+
+def test_the_reverse_term_uses_the_inverse_not_the_negative():
+    fixed, _ = pair(0)
+    y, x = torch.meshgrid(*2 * (torch.linspace(-1, 1, 64),), indexing="ij")
+    field = torch.stack((7 * torch.sin(2 * y) * x, 7 * torch.cos(2 * x) * y))[None]
+    inverse, error = warp.invert(field)
+    assert error[..., 12:-12, 12:-12].max() < 0.05
+    assert (inverse + field).abs().mean() > 0.3
+    moving = warp.warp(fixed, inverse)[0]
+    by_inverse = measure(fixed, moving, field)["reverse"]
+    by_negative = measure(fixed, warp.warp(fixed, -field)[0], field)["reverse"]
+    assert by_inverse < 0.3 * by_negative
+
+
+def test_what_leaves_the_frame_does_not_count():
+    fixed, moving = pair(12)
+    truth = torch.zeros(1, 2, 64, 64)
+    truth[:, 0] = 12.0
+    # A sixth of the registered image is a repeated border: it would be most of the difference.
+    assert measure(fixed, moving, truth)["similarity"] < 0.03
+
+
+def test_a_pair_with_no_truth_has_no_error_to_tell(batch):
+    parts = mrrn_task(deform=None, weights=UNKNOWN)(batch)
+    assert parts.keys() == {"loss", "distance", "match", "similarity", "reverse", "smooth"}
+    assert parts["distance"] == parts["match"] == 0
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"weights": UNKNOWN, "mono": 0.5}, {"weights": MrrnWeights(match=0)}]
+)
+def test_terms_that_need_a_truth_are_refused_without_one(changes):
+    with pytest.raises(ValueError, match="no displacement is known"):
+        mrrn_task(deform=None, **changes)
