@@ -81,6 +81,16 @@ class Concatenation(nn.Module):
         return torch.cat((infrared, visible), 1)
 
 
+class Pixels:
+    """The image as its own features: within one modality, similarity needs no others."""
+
+    layer_weights = (1.0,)
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """Returns the image."""
+        return [image]
+
+
 def _without_interaction() -> nn.Module:
     network = Difn(EMBEDDED_DIFN)
     network.interaction = Concatenation()
@@ -100,7 +110,15 @@ def _mrrn(
 
     def task(network: nn.Module) -> nn.Module:
         same = Photometric()
-        return MrrnTask(network, deform=deform, weights=weights, mono=mono, looks=same, margin=8)
+        return MrrnTask(
+            network,
+            deform=deform,
+            weights=weights,
+            perceptual=Pixels(),
+            mono=mono,
+            looks=same,
+            margin=8,
+        )
 
     views = ViewConfig((144, 144), (0.5, 1.0), infrared=_LOOKS, visible=_LOOKS)
     train = TrainConfig(steps=steps, batch=8, clip=10.0, log_every=100)
@@ -129,8 +147,8 @@ EMBEDDED_DIFN = DifnConfig(features=16, output="blend")
 DIFN_TERMS = ("structure", "gradient", "saliency", "intensity")
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
 REGISTRATION = {"VoxelMorph": VoxelMorph, "MRRN": Mrrn, "FlowNet+STN": FlowNet}
-ALIKE = MrrnWeights(distance=1.0, similarity=100.0, smooth=0.5)
-KNOWN = MrrnWeights(distance=1.0, similarity=0.0, smooth=0.5)
+ALIKE = MrrnWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
+KNOWN = MrrnWeights(distance=1.0, smooth=0.5)
 VARIANTS: dict[str, Variant] = {
     f"mono/{name}": _mrrn(build, ALIKE, steps=1200, mono=1.0)
     for name, build in REGISTRATION.items()
