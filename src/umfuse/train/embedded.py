@@ -61,7 +61,7 @@ def train(name: str, data: Path, out: Path, training: TrainConfig | None = None)
     stage = replace(stage, training=training or stage.training)
     sets = SETS.get(name, ALL_SETS)
     place = RECIPE.order.index(name)
-    torch.manual_seed(stage.training.seed)
+    torch.manual_seed(stage.training.seed)  # networks start anew, at the first stage
     before = out / RECIPE.order[place - 1] if place else None
     model = Umfuse(RECIPE.model) if before is None else Umfuse.from_pretrained(before)
     held = stage.objective.pairs(_pairs(data, sets, held_out=True), model)

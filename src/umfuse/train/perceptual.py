@@ -10,6 +10,7 @@ Features are constant: they are no module, hold nothing that is trained and are 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pickle
@@ -223,6 +224,7 @@ def vgg19(
     return Vgg19(state)
 
 
+@functools.lru_cache(maxsize=1)  # tasks that train together share them
 def load(name: Source = "mind") -> Perceptual:
     """Returns features by name: ``"mind"``, ``"vgg19"`` (the Hub's) or a file of VGG-19.
 

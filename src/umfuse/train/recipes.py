@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
+import torch
 from torch import nn
 from typing_extensions import override
 
@@ -248,6 +249,7 @@ def train(
         _give(average, copy.deepcopy(model)).save_pretrained(folder)
 
     stream = Views(stage.objective.pairs(pairs, model), stage.views, stage.training.seed)
+    torch.manual_seed(stage.training.seed)  # critics start anew
     task = stage.objective.task(model, features)
     average = fit(task, stream, stage.training, out, validate=validate, export=export)
     return _give(average, model)
