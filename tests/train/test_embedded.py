@@ -1,22 +1,13 @@
 import json
 import shutil
 from dataclasses import replace
+from types import MappingProxyType
 
 import pytest
-import safetensors.torch
 import torch
 
 import umfuse
-from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn, MrrnConfig
 from umfuse.train import embedded
-
-NETWORKS = {
-    "difn": (Difn, DifnConfig),
-    "cpstn": (Cpstn, CpstnConfig),
-    "mono": (Mrrn, MrrnConfig),
-    "bridge": (Mrrn, MrrnConfig),
-    "mrrn": (Mrrn, MrrnConfig),
-}
 
 
 @pytest.fixture
@@ -27,40 +18,41 @@ def tiny(pair_folders, tmp_path, monkeypatch):
     stages = {
         name: replace(
             stage,
-            sets=("rendered",),
             views=replace(stage.views, size=(96, 96)),
-            train=replace(stage.train, steps=2, batch=2, warmup=1),
+            training=replace(stage.training, steps=2, batch=2, warmup=1),
         )
-        for name, stage in embedded.STAGES.items()
+        for name, stage in embedded.RECIPE.stages.items()
     }
-    monkeypatch.setattr(embedded, "STAGES", stages)
+    recipe = replace(embedded.RECIPE, stages=MappingProxyType(stages))
+    monkeypatch.setattr(embedded, "RECIPE", recipe)
+    monkeypatch.setattr(embedded, "ALL_SETS", ("rendered",))
+    monkeypatch.setattr(embedded, "SETS", {})
     monkeypatch.setattr(embedded, "HELD_OUT", {"rendered": ("c",)})
     monkeypatch.setattr(embedded, "VALIDATION_VIEWS", 2)
     return tmp_path
 
 
-def test_the_recipe_leaves_networks_that_load(tiny):
+def test_each_stage_moves_its_network_and_leaves_a_model_that_loads(tiny):
     embedded.main(["--data", str(tiny / "data"), "--out", str(tiny / "run")])
-    for name, (network, config) in NETWORKS.items():
+    before = None
+    for name, network in zip(
+        embedded.RECIPE.order, ("difn", "cpstn", "mrrn", "mrrn", "mrrn"), strict=True
+    ):
         folder = tiny / "run" / name
-        values = json.loads((folder / "config.json").read_text())
-        state = safetensors.torch.load_file(folder / "model.safetensors")
-        network(config(**values)).load_state_dict(state)
-        assert all(bool(value.isfinite().all()) for value in state.values())
         recipe = json.loads((folder / "recipe.json").read_text())
         assert recipe["stage"] == name
-        assert recipe["train"]["steps"] == 2
+        assert recipe["training"]["steps"] == 2
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-        assert "held_out_loss" in log[-1]
-    model = umfuse.load(tiny / "run/model", device="cpu")
-    assert model.config.mrrn.smoothing == 16
-    mono, mrrn = (
-        safetensors.torch.load_file(tiny / "run" / name / "model.safetensors")
-        for name in ("mono", "mrrn")
-    )
-    key = "encoder.0.0.weight"
-    assert not torch.equal(mono[key], mrrn[key])
-    assert (mono[key] - mrrn[key]).abs().max() < 0.02  # "mrrn" began where "mono" ended
+        assert any("held_out_loss" in line for line in log)
+        model = umfuse.load(folder, device="cpu")
+        assert model.config == embedded.RECIPE.model  # as in use, whatever radius it trained with
+        if before is not None:
+            for key, value in model.state_dict().items():
+                if not key.startswith(network):
+                    assert torch.equal(value, before.state_dict()[key])
+            ours, theirs = (one.get_submodule(network).state_dict() for one in (model, before))
+            assert any(not torch.equal(ours[key], theirs[key]) for key in ours)
+        before = model
 
 
 def test_held_out_stems_are_in_the_data(tiny, monkeypatch):
@@ -69,9 +61,7 @@ def test_held_out_stems_are_in_the_data(tiny, monkeypatch):
         embedded.train("difn", tiny / "data", tiny / "run")
 
 
-def test_the_embedded_networks_stay_small():
-    size = sum(
-        sum(p.numel() for p in NETWORKS[name][0](embedded.STAGES[name].network).parameters())
-        for name in ("difn", "cpstn", "mrrn")
-    )
+def test_the_recipe_makes_networks_of_the_embedded_sizes():
+    assert embedded.RECIPE.model == umfuse.load(device="cpu").config
+    size = sum(p.numel() for p in umfuse.Umfuse(embedded.RECIPE.model).parameters())
     assert 4 * size < 10e6  # float32 bytes

@@ -148,10 +148,12 @@ def test_features_have_names(file, monkeypatch):
     assert isinstance(perceptual.load(), Mind)
     assert isinstance(perceptual.load("mind"), Mind)
     assert isinstance(perceptual.load(file), Vgg19)
+    assert perceptual.load(file) is perceptual.load(file)
     asked = []
     monkeypatch.setattr(perceptual, "vgg19", asked.append)
     perceptual.load("vgg19")
     assert asked == [None]
+    perceptual.load.cache_clear()
 
 
 def test_mind_is_blind_to_which_side_is_brighter():

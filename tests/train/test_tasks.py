@@ -88,3 +88,15 @@ def test_the_papers_mrrn_trains_too(batch):
     assert parts["similarity"] > 0
     assert parts["match"] == 0
     assert all(p.grad is not None for p in task.network.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("make", [*TASKS.values(), lambda: mrrn_task(mono=1.0)])
+def test_a_task_runs_on_a_gpu(batch, make):
+    task = make().cuda()
+    on_gpu = {name: value.cuda() for name, value in batch.items()}
+    with torch.autocast("cuda", torch.bfloat16):
+        parts = task(on_gpu)
+    parts["loss"].backward()
+    assert all(part.isfinite() and part.is_cuda for part in parts.values())

@@ -12,6 +12,7 @@ from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Vi
 from umfuse.train.deform import Deformation, DeformConfig, deformation
 from umfuse.train.loop import Grouped, ParameterGroup, fit
 from umfuse.train.perceptual import Mind, Perceptual, Vgg19, vgg19
+from umfuse.train.recipes import RECIPES, Objective, Recipe, Stage
 from umfuse.train.tasks import (
     CpstnTask,
     CpstnWeights,
@@ -25,6 +26,7 @@ from umfuse.train.tasks import (
 )
 
 __all__ = [
+    "RECIPES",
     "Aligner",
     "CpstnTask",
     "CpstnWeights",
@@ -38,11 +40,14 @@ __all__ = [
     "Mind",
     "MrrnTask",
     "MrrnWeights",
+    "Objective",
     "PairDataset",
     "ParameterGroup",
     "Perceptual",
     "Photometric",
+    "Recipe",
     "Rendered",
+    "Stage",
     "Task",
     "TrainConfig",
     "Vgg19",

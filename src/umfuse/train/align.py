@@ -125,8 +125,9 @@ class Aligner:
         else:
             device = self.model.device
             aligned = self.model.align(infrared.to(device), reduced.to(device))
-            transform, confidence = aligned.transform.cpu(), aligned.confidence
-            moved = warp.project(transform.inverse(), aligned.coordinates.cpu())
+            # Copies, since tensors that were made in inference mode stay marked as such.
+            transform, confidence = aligned.transform.cpu().clone(), aligned.confidence
+            moved = warp.project(transform.inverse(), aligned.coordinates.cpu().clone())
             field = moved - warp.identity_grid(*size)
             displacement = warp.resize(field, (-(-size[0] // STRIDE), -(-size[1] // STRIDE)))
         coordinates = warp.project(transform, warp.to_coordinates(warp.resize(displacement, size)))

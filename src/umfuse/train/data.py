@@ -345,7 +345,7 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     if sigma < 0.3:
         return image
     radius = math.ceil(3 * sigma)
-    offset = torch.arange(-radius, radius + 1, dtype=image.dtype)
+    offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
     window = torch.exp(-(offset**2) / (2 * sigma**2))
     window = window / window.sum()
     padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")

@@ -1,15 +1,16 @@
 """Perceptual features, ψ of Eq. 8, 9 and 13: maps that stand for an image where two are compared.
 
-The paper's are VGG-19's. `Mind` needs no download and no weights; on infrared and pseudo-infrared
-pairs it tells the right place from a wrong one more often than any other such features that
-``benchmarks/perceptual.py`` tries. Its maps follow structure alone: brightness and colour are left
-to the pixel terms (Eq. 11).
+The paper's are VGG-19's. `Mind` needs no download and no weights. On infrared and pseudo-infrared
+pairs it tells the right place from a wrong one as well as anything that ``benchmarks.perceptual``
+tries; the table is in docs/paper_differences.md. Its maps follow structure alone: brightness and
+colour are left to the pixel terms (Eq. 11).
 
 Features are constant: they are no module, hold nothing that is trained and are in no checkpoint.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import pickle
@@ -223,6 +224,7 @@ def vgg19(
     return Vgg19(state)
 
 
+@functools.lru_cache(maxsize=1)  # tasks that train together share them
 def load(name: Source = "mind") -> Perceptual:
     """Returns features by name: ``"mind"``, ``"vgg19"`` (the Hub's) or a file of VGG-19.
 

@@ -1,0 +1,166 @@
+import json
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from tiny_tasks import slopes
+
+import umfuse
+from umfuse.networks import CpstnConfig, DifnConfig, MrrnConfig
+from umfuse.train import (
+    RECIPES,
+    CpstnTask,
+    DifnTask,
+    JointTask,
+    Mind,
+    MrrnTask,
+    PairDataset,
+    Rendered,
+    Views,
+    perceptual,
+    recipes,
+)
+from umfuse.weights import WeightsError
+
+SIZES = umfuse.UmfuseConfig(
+    cpstn=CpstnConfig(filters=4, blocks=1),
+    mrrn=MrrnConfig(channels=(4, 8), decoder=(8,), refine=(8,)),
+    difn=DifnConfig(features=4),
+)
+STAGES = [(recipe, stage) for recipe in RECIPES for stage in RECIPES[recipe].stages]
+TASKS = {"difn": DifnTask, "cpstn": CpstnTask, "joint": JointTask}
+
+
+def quick(stage, size=(64, 64)):
+    """Returns a stage of two steps on small views."""
+    return replace(
+        stage,
+        views=replace(stage.views, size=size, scale=(1, 1)),
+        training=replace(stage.training, steps=2, batch=2, warmup=0, bf16=False),
+    )
+
+
+@pytest.fixture
+def no_download(monkeypatch):
+    """VGG-19 is asked for, and small features come."""
+    asked = []
+
+    def load(name):
+        asked.append(name)
+        return Mind(levels=2)
+
+    monkeypatch.setattr(perceptual, "load", load)
+    return asked
+
+
+@pytest.mark.parametrize(("recipe", "name"), STAGES)
+def test_every_stage_trains_and_its_run_loads(recipe, name, pair_folders, tmp_path, no_download):
+    torch.manual_seed(0)
+    side = 96 if name == "joint" else 72  # critics of registered images, without their margins
+    stage = quick(RECIPES[recipe].stages[name], (side, side))
+    model = umfuse.Umfuse(SIZES)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    task = stage.objective.task(model)
+    assert isinstance(task, TASKS.get(name, MrrnTask))
+    assert recipes.train(stage, model, PairDataset(*pair_folders), tmp_path) is model
+    after = model.state_dict()
+    moved = {key.split(".")[0] for key in after if not torch.equal(after[key], before[key])}
+    assert moved == set(task.networks)
+    loaded = umfuse.load(tmp_path, device="cpu").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in after.items())
+    json.dumps(asdict(stage))
+
+
+def test_the_papers_values_are_the_papers():
+    paper = RECIPES["paper"]
+    assert paper.model == umfuse.UmfuseConfig()
+    joint = paper.stages["joint"]
+    assert paper.order == ("joint",)
+    cpstn, mrrn, difn = joint.objective.cpstn, joint.objective.mrrn, joint.objective.difn
+    assert (cpstn.weights.perceptual, cpstn.weights.style) == (1, 100)  # Eq. 10
+    assert (cpstn.weights.content, cpstn.weights.edge) == (8, 8)  # Eq. 12
+    assert (cpstn.weights.adversarial, cpstn.weights.structure) == (1, 0)
+    assert cpstn.cycle
+    assert cpstn.filters == 64
+    assert (mrrn.weights.similarity, mrrn.weights.reverse, mrrn.weights.smooth) == (1, 0.2, 10)
+    assert mrrn.weights.distance == mrrn.weights.match == mrrn.mono == 0
+    assert asdict(difn.weights) == {
+        "structure": 1,
+        "gradient": 20,
+        "saliency": 5,
+        "intensity": 0,
+    }  # Eq. 19
+    assert cpstn.features == mrrn.features == "vgg19"
+    for stage in paper.stages.values():
+        assert stage.views.size == (256, 256)
+        training = stage.training
+        assert (training.batch, training.betas) == (8, (0.9, 0.999))
+        assert {training.rate(step) for step in (0, 100, training.steps - 1)} == {1e-3}
+        assert training.clip is None
+        assert training.ema == training.weight_decay == 0
+        assert training.steps == 300 * -(-221 // 8)
+
+
+def test_features_are_loaded_only_where_they_are_used(no_download):
+    model = umfuse.Umfuse(SIZES)
+    for name in ("difn", "cpstn", "mrrn"):
+        RECIPES["default"].stages[name].objective.task(model)
+    assert no_download == []
+    RECIPES["default"].stages["raw"].objective.task(model)
+    RECIPES["paper"].stages["cpstn"].objective.task(model)
+    assert no_download == ["mind", "vgg19"]
+    mine = Mind(levels=1)
+    task = RECIPES["paper"].stages["joint"].objective.task(model, mine)
+    assert no_download == ["mind", "vgg19"]
+    assert task.cpstn.perceptual is task.mrrn.perceptual is mine
+
+
+def test_without_vgg19_the_paper_says_what_to_do(monkeypatch):
+    def download(*args, **options):
+        raise WeightsError(options["otherwise"])
+
+    monkeypatch.setattr(perceptual.weights, "download", download)
+    with pytest.raises(WeightsError, match='features "mind"'):
+        RECIPES["paper"].stages["mrrn"].objective.task(umfuse.Umfuse(SIZES))
+
+
+def test_the_papers_joint_stage_moves_every_network(pair_folders, no_download):
+    torch.manual_seed(0)
+    model = umfuse.Umfuse(SIZES)
+    stage = quick(RECIPES["paper"].stages["joint"], (96, 96))
+    task = stage.objective.task(model)
+    views = Views(PairDataset(*pair_folders), stage.views)
+    batch = {name: torch.stack([views[0][name], views[1][name]]) for name in views[0]}
+    loss = task(batch)["loss"]
+    assert all(slopes(loss, network) > 0 for network in task.networks.values())
+
+
+def test_a_stage_that_uses_cpstn_renders_with_that_of_the_model(pair_folders):
+    model = umfuse.Umfuse(SIZES)
+    pairs = PairDataset(*pair_folders)
+    rendered = RECIPES["default"].stages["mrrn"].objective.pairs(pairs, model)
+    assert isinstance(rendered, Rendered)
+    with torch.no_grad():
+        expected = model.cpstn(pairs[0]["visible"][None])[0]
+    torch.testing.assert_close(rendered[0]["pseudo"], expected)
+    assert RECIPES["default"].stages["bridge"].objective.pairs(pairs, model) is pairs
+
+
+def test_averages_may_be_narrower_while_training():
+    model = umfuse.Umfuse(RECIPES["default"].model)
+    stages = RECIPES["default"].stages
+    found = [
+        (sizes.aggregate, sizes.smoothing)
+        for sizes in (stages[n].objective.task(model).network.config for n in ("mono", "mrrn"))
+    ]
+    assert found == [(2, 3), (4, 8)]
+    assert model.config.mrrn.smoothing == 16
+    assert model.mrrn.config.smoothing == 16
+
+
+def test_a_task_trains_copies_that_start_as_the_model_is():
+    model = umfuse.Umfuse(SIZES)
+    task = RECIPES["default"].stages["difn"].objective.task(model)
+    assert not {id(p) for p in model.parameters()} & {id(p) for p in task.parameters()}
+    for key, value in model.difn.state_dict().items():
+        assert torch.equal(task.networks["difn"].state_dict()[key], value)
