@@ -43,6 +43,7 @@ constant image gives is in each docstring; it is never NaN.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
@@ -90,6 +91,7 @@ __all__ = [
 def _alone(metric: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Returns a measure of the fused image alone as one that is given the sources too."""
 
+    @functools.wraps(metric)
     def measure(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         return metric(fused)
 
