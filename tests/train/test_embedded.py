@@ -28,7 +28,6 @@ def tiny(pair_folders, tmp_path, monkeypatch):
     monkeypatch.setattr(embedded, "ALL_SETS", ("rendered",))
     monkeypatch.setattr(embedded, "SETS", {})
     monkeypatch.setattr(embedded, "HELD_OUT", {"rendered": ("c",)})
-    monkeypatch.setattr(embedded, "VALIDATION_VIEWS", 2)
     return tmp_path
 
 

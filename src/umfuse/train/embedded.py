@@ -12,19 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import ConcatDataset, DataLoader
+from torch.utils.data import ConcatDataset
 
 from umfuse.pipeline import Umfuse
 from umfuse.train import recipes
 from umfuse.train.config import TrainConfig
-from umfuse.train.data import Pair, PairDataset, Views
+from umfuse.train.data import Pair, PairDataset
 from umfuse.train.recipes import RECIPES
 
 # Stems that no stage trains on: whole places where a set has several pictures of one.
@@ -43,7 +42,6 @@ HELD_OUT: dict[str, tuple[str, ...]] = {
 COLOUR_SETS = ("roadscene", "m3svd", "msrs_gray", "m3fd")
 ALL_SETS = tuple(HELD_OUT)
 SETS = {"cpstn": COLOUR_SETS}  # the other stages train on all
-VALIDATION_VIEWS = 48
 
 RECIPE = RECIPES["default"]
 
@@ -64,14 +62,8 @@ def train(name: str, data: Path, out: Path, training: TrainConfig | None = None)
     torch.manual_seed(stage.training.seed)  # networks start anew, at the first stage
     before = out / RECIPE.order[place - 1] if place else None
     model = Umfuse(RECIPE.model) if before is None else Umfuse.from_pretrained(before)
-    held = stage.objective.pairs(_pairs(data, sets, held_out=True), model)
-    recipes.train(
-        stage,
-        model,
-        _pairs(data, sets, held_out=False),
-        out / name,
-        validate=_validation(Views(held, stage.views, seed=1), stage.training.batch),
-    )
+    held = _pairs(data, sets, held_out=True)
+    recipes.train(stage, model, _pairs(data, sets, held_out=False), out / name, held_out=held)
     text = json.dumps({"stage": name, "sets": sets, **asdict(stage)}, indent=2)
     (out / name / "recipe.json").write_text(text + "\n", encoding="utf-8")
     return out / name
@@ -84,23 +76,6 @@ def _pairs(data: Path, sets: Sequence[str], *, held_out: bool) -> ConcatDataset[
         choice: dict[str, Any] = {"only": stems} if held_out else {"without": stems}
         joined.append(PairDataset(folder / "ir", folder / "vis", **choice))
     return ConcatDataset(joined)
-
-
-def _validation(views: Views, batch: int) -> Callable[[nn.Module], dict[str, float]]:
-    """Returns what measures a task's parts on the same views of held-out pairs each time."""
-
-    def validate(task: nn.Module) -> dict[str, float]:
-        sums: dict[str, float] = {}
-        loader = DataLoader(
-            views, batch, sampler=range(VALIDATION_VIEWS), generator=torch.Generator()
-        )
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            for one in loader:
-                for name, part in task(one).items():
-                    sums[name] = sums.get(name, 0.0) + float(part) / len(loader)
-        return {f"held_out_{name}": value for name, value in sums.items()}
-
-    return validate
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

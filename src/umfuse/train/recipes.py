@@ -33,7 +33,7 @@ from umfuse.train import perceptual
 from umfuse.train.config import TrainConfig
 from umfuse.train.data import Pairs, Photometric, Rendered, ViewConfig, Views
 from umfuse.train.deform import DeformConfig
-from umfuse.train.loop import Validate, fit
+from umfuse.train.loop import fit
 from umfuse.train.perceptual import Perceptual
 from umfuse.train.tasks import (
     CpstnTask,
@@ -46,6 +46,7 @@ from umfuse.train.tasks import (
     MrrnWeights,
     Task,
 )
+from umfuse.train.validation import Validation
 
 
 class Objective(ABC):
@@ -225,12 +226,12 @@ def train(
     out: str | os.PathLike[str],
     *,
     features: Perceptual | None = None,
-    validate: Validate | None = None,
+    held_out: Pairs | None = None,
 ) -> Umfuse:
     """Trains a stage on pairs, and returns the model with the networks that it trained.
 
     A run that was stopped goes on. The checkpoints in the run folder, and so the folder itself,
-    load as weights.
+    load as weights: with pairs held out as the checkpoint of the least loss on them.
 
     Args:
         stage: What to train, and how.
@@ -238,7 +239,7 @@ def train(
         pairs: Whole pairs, such as a `PairDataset`.
         out: The run folder.
         features: In place of those that the stage names.
-        validate: As in `fit`.
+        held_out: Pairs to validate on, at every checkpoint and at the end.
 
     Raises:
         ValueError: As `fit`.
@@ -248,11 +249,29 @@ def train(
     def export(average: nn.Module, folder: Path) -> None:
         _give(average, copy.deepcopy(model)).save_pretrained(folder)
 
-    stream = Views(stage.objective.pairs(pairs, model), stage.views, stage.training.seed)
-    torch.manual_seed(stage.training.seed)  # critics start anew
+    def views(pairs: Pairs, seed: int) -> Views:
+        return Views(stage.objective.pairs(pairs, model), stage.views, seed)
+
+    training = stage.training
+    torch.manual_seed(training.seed)  # critics start anew
     task = stage.objective.task(model, features)
-    average = fit(task, stream, stage.training, out, validate=validate, export=export)
-    return _give(average, model)
+    validate = None
+    if held_out is not None:
+        validate = Validation(views(held_out, training.seed + 1), training)
+    average = fit(
+        task,
+        views(pairs, training.seed),
+        training,
+        out,
+        validate=validate,
+        validate_every=training.save_every,
+        best=validate and "held_out_loss",
+        export=export,
+    )
+    if held_out is None:
+        return _give(average, model)
+    model.load_state_dict(Umfuse.from_pretrained(out).state_dict())  # the best
+    return model
 
 
 def _give(average: nn.Module, model: Umfuse) -> Umfuse:

@@ -1,0 +1,167 @@
+"""`umfuse train` on rendered pairs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import umfuse
+from umfuse import cli, demo
+from umfuse.train import recipes
+
+SIZE = (96, 128)
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Four rendered pairs: registered in ``ir``, as the camera saw them in ``raw``."""
+    folder = tmp_path_factory.mktemp("pairs")
+    for seed in range(4):
+        scene = demo.render(seed, SIZE, infrared_size=(80, 100))
+        low, high = int(scene.infrared.min()), int(scene.infrared.max())
+        for kind, counts in (("ir", scene.aligned_infrared), ("raw", scene.infrared)):
+            grey = ((counts.astype(float) - low) / (high - low) * 255).clip(0, 255).round()
+            write(folder / kind / f"{seed}.png", grey.astype(np.uint8))
+        write(folder / "vis" / f"{seed}.png", scene.visible)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Both recipes with small views and few filters."""
+    changed = {}
+    for name, recipe in recipes.RECIPES.items():
+        model = replace(
+            umfuse.load(device="cpu").config,
+            cpstn=replace(recipe.model.cpstn, filters=4, blocks=1),
+        )
+        stages = {
+            key: replace(
+                stage,
+                views=replace(stage.views, size=(80, 80)),
+                training=replace(stage.training, batch=2, save_every=2),
+            )
+            for key, stage in recipe.stages.items()
+        }
+        changed[name] = replace(recipe, model=model, stages=MappingProxyType(stages))
+    monkeypatch.setattr("umfuse.train.RECIPES", changed)
+
+
+def train(*words: object) -> int:
+    return cli.main(["train", "--device", "cpu", *map(str, words)])
+
+
+def moved(run: Path, before: umfuse.Umfuse) -> set[str]:
+    """Returns the networks that differ."""
+    ours, theirs = umfuse.load(run, device="cpu").state_dict(), before.state_dict()
+    return {key.partition(".")[0] for key in ours if not torch.equal(ours[key], theirs[key])}
+
+
+def test_fine_tuning_moves_the_network_and_the_run_loads(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ("--ir", folder / "ir", "--vis", folder / "vis", "--from", "embedded")
+    assert train("--stage", "difn", *words, "--out", run, "--steps", 2) == 0
+    assert capsys.readouterr().out.strip() == str(run)
+    assert moved(run, umfuse.load(device="cpu")) == {"difn"}
+    fusion = umfuse.fuse(
+        folder / "ir" / "0.png", folder / "vis" / "0.png", weights=run, registration=False
+    )
+    assert np.asarray(fusion.image).shape == (*SIZE, 3)
+
+
+def test_a_held_out_part_is_validated_and_the_best_is_loaded(folder, tmp_path):
+    run = tmp_path / "run"
+    words = (
+        "--stage",
+        "mrrn",
+        "--ir",
+        folder / "ir",
+        "--vis",
+        folder / "vis",
+        "--from",
+        "embedded",
+    )
+    assert train(*words, "--out", run, "--steps", 4, "--held-out", 0.25) == 0
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    losses = {line["step"]: line["held_out_loss"] for line in log if "held_out_loss" in line}
+    assert set(losses) == {2, 4}
+    best = min(losses, key=lambda step: losses[step])
+    expected = umfuse.load(run / "checkpoints" / f"step-{best:08d}", device="cpu").state_dict()
+    for key, value in umfuse.load(run, device="cpu").state_dict().items():
+        assert torch.equal(value, expected[key])
+
+
+def test_all_stages_lead_to_a_model_and_the_run_is_taken_up_by_its_folder(folder, tmp_path):
+    run = tmp_path / "run"
+    words = ("--ir", folder / "ir", "--vis", folder / "vis", "--from", "embedded", "--steps", 2)
+    assert train("--stage", "all", *words, "--out", run, "--held-out", 0) == 0
+    assert moved(run, umfuse.load(device="cpu")) == {"cpstn", "mrrn", "difn"}
+    state = umfuse.load(run, device="cpu").state_dict()
+    for kind in ("config.json", "model.safetensors"):
+        (run / kind).unlink()
+    assert train("--resume", run) == 0
+    for key, value in umfuse.load(run, device="cpu").state_dict().items():
+        assert torch.equal(value, state[key])
+
+
+def test_a_new_model_is_trained_end_to_end(folder, tmp_path):
+    run = tmp_path / "run"
+    words = ("--stage", "joint", "--ir", folder / "ir", "--vis", folder / "vis")
+    assert train(*words, "--out", run, "--steps", 2, "--seed", 3) == 0
+    log = json.loads((run / "log.jsonl").read_text().splitlines()[0])
+    assert log["loss"] > 0
+    assert {"cpstn", "mrrn", "difn"} <= set(log)
+    assert umfuse.load(run, device="cpu").config.cpstn.filters == 4
+
+
+@pytest.mark.slow
+def test_pairs_that_are_not_registered_are_aligned_first(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ("--stage", "mrrn", "--ir", folder / "raw", "--vis", folder / "vis")
+    words += ("--from", "embedded", "--unregistered")
+    assert train(*words, "--out", run, "--steps", 2) == 0
+    assert list((run / "aligned").iterdir())
+    line = json.loads((run / "log.jsonl").read_text().splitlines()[0])
+    assert line["similarity"] > 0
+    assert "distance" not in line or line["distance"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--stage", "mrrn"], "expected --ir, --vis, --out, or --resume RUN"),
+        (["--resume", "nowhere"], "no run of umfuse train"),
+        (["--stage", "difn", "--ir", "no", "--vis", "no", "--out", "run"], "not a folder"),
+    ],
+)
+def test_wrong_usage_exits_with_2(words, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(*words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_orphans_end_the_command(folder, tmp_path, capsys):
+    write(tmp_path / "ir" / "9.png", np.zeros(SIZE, np.uint8))
+    words = ("--stage", "difn", "--ir", tmp_path / "ir", "--vis", folder / "vis")
+    assert train(*words, "--out", tmp_path / "run") == 1
+    assert "no partner" in capsys.readouterr().err
+
+
+def test_a_changed_config_is_refused(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ("--stage", "difn", "--ir", folder / "ir", "--vis", folder / "vis")
+    assert train(*words, "--out", run, "--steps", 2) == 0
+    assert train(*words, "--out", run, "--steps", 2, "--lr", 1e-5) == 1
+    assert "other values of lr" in capsys.readouterr().err
