@@ -4,8 +4,8 @@ DIFN's task, as the embedded weights were trained, on views of rendered pairs pr
 workers.
 
 - Overhead: bare steps (forward, backward, AdamW on a batch that lies ready) and steps of `fit` take
-  turns, ten by ten, in one process. A step of `fit` goes from one call of the task to the next: the
-  views, clipping, the average, the guard, a line of the log and the progress bar are in it. The
+  turns in one process. A step of `fit` goes from one call of the task to the next: the views,
+  clipping, the average, the guard, a line of the log and the progress bar are in it. The
   checkpoint, timed apart, is spread over the steps between two of them. Medians in milliseconds, by
   the wall clock and by the CPU time of the process, which others on the machine disturb less.
 - Waiting: in a run without turns, the time until the views of a step are there, by its log.
@@ -39,7 +39,6 @@ from umfuse.train import (
     fit,
 )
 
-TURN = 10
 WARM = 10  # steps until the workers and the caches are warm
 
 
@@ -119,11 +118,10 @@ def overhead(views: Views, config: TrainConfig, run: Path) -> list[list[object]]
         nonlocal calls
         if calls > WARM:
             watch.stop("fit")
-        if calls >= WARM and calls % TURN == 0:
-            for _ in range(TURN):
-                watch.start()
-                bare.step()
-                watch.stop("bare")
+        if calls >= WARM:
+            watch.start()
+            bare.step()
+            watch.stop("bare")
         calls += 1
         watch.start()
 

@@ -54,10 +54,11 @@ class Figures:
         Raises:
             FloatingPointError: As `settle`.
         """
-        means = torch.stack([_stack(list(one.values())) for one in parts]).mean(0)
+        names = list(parts[0])
+        means = torch.stack([_stack([one[name] for name in names]) for one in parts]).mean(0)
         others = _stack([norm, norm.new_full((), stop)])
         values = _HostCopy(self._world.mean(torch.cat([means, others])))
-        names = [*parts[0], "gradient_norm", "stop"]
+        names += ["gradient_norm", "stop"]
         self._under_way.append(_Step(step, views, names, values))
         self.settle(self._lag)
 

@@ -206,6 +206,8 @@ def fit(
                             export=export and functools.partial(export, learner.average.module()),
                         )
             if last:
+                if figures.stop:
+                    logger.warning("interrupted after step %d, from where it can go on", done)
                 break
         world.gather(None)  # a process that returned finds the run complete
     if figures.stop:
@@ -267,7 +269,8 @@ class _Learner:
         self._world.sum_gradients(self._parameters)
         largest = math.inf if config.clip is None else config.clip
         norms = [nn.utils.clip_grad_norm_(group, largest) for group in self._groups]
-        return parts, cast("Tensor", torch.stack(norms).norm())
+        together = torch.stack([norm.to(self._world.device) for norm in norms])
+        return parts, cast("Tensor", together.norm())
 
     def update(self, step: int) -> None:
         """Moves the weights, and the average after them."""

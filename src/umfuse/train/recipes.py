@@ -391,7 +391,7 @@ RECIPES: Mapping[str, Recipe] = {
             # For raw pairs of two cameras: aligned by `Aligner`, and nothing more is known of them.
             "raw": Stage(
                 MrrnObjective(
-                    MrrnWeights(distance=0.0, match=0.0, similarity=1.0, reverse=0.2, smooth=0.3),
+                    MrrnWeights(distance=0.0, match=0.0, similarity=1.0, reverse=0.2, smooth=0.1),
                     deform=None,
                     smoothing=8,
                 ),
