@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "api": {"images", "pipeline", "warp"},
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("warp", "weights"),
+        *("convert", "warp", "weights"),
     },
     "convert": {"networks", "pipeline", "weights"},
     "demo": {"demo"},

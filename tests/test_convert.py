@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import umfuse
-from umfuse import convert, warp
+from umfuse import cli, convert, warp
 from umfuse.weights import WeightsError
 
 TWINS = [
@@ -252,6 +252,16 @@ def test_what_is_missing_is_taken_from_other_weights_and_said(files, tmp_path, c
     assert model.config.mrrn == umfuse.UmfuseConfig().mrrn
     for key, value in embedded.cpstn.state_dict().items():
         assert torch.equal(model.cpstn.state_dict()[key], value)
+
+
+def test_the_command_line_converts(files, tmp_path, capsys):
+    words = ["weights", "convert", str(tmp_path / "new")]
+    assert cli.main(words) == 2
+    assert "at least one of --cpstn, --mrrn and --difn" in capsys.readouterr().err
+    assert cli.main([*words, "--difn", str(files["difn"])]) == 0
+    folder = capsys.readouterr().out.strip()
+    assert umfuse.load(folder, device="cpu").config.difn == umfuse.UmfuseConfig().difn
+    assert cli.main([*words, "--difn", str(files["mrrn"])]) == 1
 
 
 def test_nothing_to_convert_is_refused(tmp_path):

@@ -29,6 +29,14 @@ def test_it_starts_at_staying(batch):
     assert parts["error"] == pytest.approx(float(parts["input"]), rel=0.1)
 
 
+def test_a_protocol_may_deform(batch):
+    task = mrrn_task(deform="paper")
+    parts = task(batch)
+    assert 0.1 < parts["input"] < 3  # at most about 2.5 px at 256 x 256, here a third
+    assert torch.equal(task(batch)["input"], parts["input"])
+    assert not torch.equal(task({**batch, "seed": torch.tensor([9, 4])})["input"], parts["input"])
+
+
 def test_it_draws_from_the_seed_of_the_batch(batch):
     task = mrrn_task(mono=0.5)
     first = task(batch)["loss"]

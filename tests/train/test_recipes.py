@@ -91,6 +91,7 @@ def test_the_papers_values_are_the_papers():
         "intensity": 0,
     }  # Eq. 19
     assert cpstn.features == mrrn.features == "vgg19"
+    assert mrrn.deform == "paper"
     for stage in paper.stages.values():
         assert stage.views.size == (256, 256)
         training = stage.training

@@ -1,4 +1,4 @@
-"""`umfuse weights`: list, download, check and publish weights."""
+"""`umfuse weights`: list, download, check, convert and publish weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from umfuse.cli.common import Commands, Options, UsageError
 
 def add_commands(commands: Commands, shared: Options) -> None:
     """Adds the parser of this command."""
-    weights = commands.add_parser("weights", help="list, download, check and publish weights")
+    weights = commands.add_parser(
+        "weights", help="list, download, check, convert and publish weights"
+    )
     actions = weights.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", parents=[shared.common], help="the weights umfuse knows")
     listing.set_defaults(run=_list)
@@ -20,6 +22,22 @@ def add_commands(commands: Commands, shared: Options) -> None:
     )
     download.add_argument("name", nargs="?", help="name or Hub repository; default: embedded")
     download.set_defaults(run=_download)
+    convert = actions.add_parser(
+        "convert",
+        parents=[shared.common],
+        help="turn checkpoints of the authors' code into a folder of weights",
+    )
+    convert.add_argument("output", type=Path, metavar="OUT", help="the folder")
+    for name, file in (
+        ("cpstn", "latest_net_G.pth"),
+        ("mrrn", "reg_*.pth"),
+        ("difn", "fus_*.pth"),
+    ):
+        convert.add_argument(f"--{name}", type=Path, metavar="FILE", help=file)
+    convert.add_argument(
+        "--fill", metavar="NAME", help="weights that what is missing comes from; default: embedded"
+    )
+    convert.set_defaults(run=_convert)
     publish = actions.add_parser(
         "publish",
         parents=[shared.common],
@@ -49,6 +67,17 @@ def _download(options: argparse.Namespace) -> int:
     from umfuse import weights
 
     print(weights.locate(options.name))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    files = {name: getattr(options, name) for name in ("cpstn", "mrrn", "difn")}
+    if not any(files.values()):
+        raise UsageError("give at least one of --cpstn, --mrrn and --difn")
+
+    from umfuse.convert import convert
+
+    print(convert(options.output, **files, fill=options.fill).folder)
     return 0
 
 

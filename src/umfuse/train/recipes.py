@@ -122,7 +122,8 @@ class MrrnObjective(Objective):
 
     Attributes:
         weights: Of the terms.
-        deform: Displacement to be undone; None takes pairs as they come.
+        deform: Displacement to be undone, or the name of a protocol for it; None takes pairs as
+            they come.
         mono: How often the fixed image is the infrared image itself.
         pseudo: Whether the fixed image is what the model's CPSTN renders, else the luma of the
             visible image.
@@ -132,7 +133,7 @@ class MrrnObjective(Objective):
     """
 
     weights: MrrnWeights = field(default_factory=MrrnWeights)
-    deform: DeformConfig | None = field(default_factory=DeformConfig)
+    deform: DeformConfig | str | None = field(default_factory=DeformConfig)
     mono: float = 0.0
     pseudo: bool = True
     aggregate: int | None = None
@@ -299,8 +300,7 @@ _PAPER_CPSTN = CpstnObjective(
 )
 _PAPER_MRRN = MrrnObjective(
     MrrnWeights(distance=0.0, match=0.0, similarity=1.0, reverse=0.2, smooth=10.0),
-    # Displacement as small as the authors': a shift of up to 1 % a side and smooth noise of 1.5 px.
-    DeformConfig(mean=(0.5, 4.0), affine=1.0, perspective=0.0, elastic=1.0, parallax=0.0),
+    deform="paper",
     features="vgg19",
 )
 _PAPER_DIFN = DifnObjective(DifnWeights(structure=1.0, gradient=20.0, saliency=5.0, intensity=0.0))

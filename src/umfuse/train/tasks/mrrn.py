@@ -16,7 +16,7 @@ from umfuse.networks import Cpstn, Mrrn, MrrnOutput
 from umfuse.pipeline import evidence, luma
 from umfuse.train import losses
 from umfuse.train.data import Photometric
-from umfuse.train.deform import DeformConfig, deformation
+from umfuse.train.deform import Deformation, DeformConfig, deformation, protocol
 from umfuse.train.perceptual import Mind, Perceptual
 from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
 
@@ -74,7 +74,8 @@ class MrrnTask(Task):
         network: Trained in place.
         cpstn: Renders the pseudo-infrared image if the batch holds no ``pseudo``; never trained.
             Without it the luma of the visible image takes its place.
-        deform: Displacement to be undone.
+        deform: Displacement to be undone; a name is that of a protocol, see
+            `umfuse.train.deform.protocol`.
         weights: Of the terms.
         perceptual: Features of Eq. 13; None means `Mind`.
         mono: How often the fixed image is the infrared image itself.
@@ -92,7 +93,7 @@ class MrrnTask(Task):
         network: Mrrn,
         cpstn: Cpstn | None = None,
         *,
-        deform: DeformConfig | None = _DEFORM,
+        deform: DeformConfig | str | None = _DEFORM,
         weights: MrrnWeights | None = None,
         perceptual: Perceptual | None = None,
         mono: float = 0.2,
@@ -154,7 +155,7 @@ class MrrnTask(Task):
         if self.deform is None:
             moving, inside = infrared, torch.ones_like(infrared, dtype=torch.bool)
         else:
-            field = deformation(len(infrared), (height, width), self.deform, generator)
+            field = _draw(self.deform, len(infrared), (height, width), generator)
             moving, inside = warp.warp(infrared, field.deform.to(infrared.device))
             truth, valid = (
                 one.to(infrared.device)[..., inner[0], inner[1]]
@@ -215,6 +216,16 @@ class MrrnTask(Task):
         with torch.no_grad():
             rendered: Tensor = self.cpstn(batch["visible"])
         return rendered.float()
+
+
+def _draw(
+    kind: DeformConfig | str, batch: int, size: tuple[int, int], generator: torch.Generator
+) -> Deformation:
+    if isinstance(kind, DeformConfig):
+        return deformation(batch, size, kind, generator)
+    seeds = torch.randint(2**31, (batch,), generator=generator)
+    fields = [protocol(kind, size, int(seed)) for seed in seeds]
+    return Deformation(*(torch.cat(parts) for parts in zip(*fields, strict=True)))
 
 
 def _supervision(found: MrrnOutput, truth: Tensor | None, valid: Tensor | None) -> Parts:
