@@ -133,7 +133,7 @@ def _difn(build: Callable[[], nn.Module], weights: DifnWeights | None = None) ->
 
 def _cpstn(weights: CpstnWeights) -> Variant:
     views = ViewConfig((160, 160), (0.5, 1.0))
-    config = TrainConfig(steps=300, batch=4, lr=1e-3, betas=(0.5, 0.99), clip=10.0, log_every=100)
+    config = TrainConfig(steps=200, batch=4, lr=1e-3, betas=(0.5, 0.99), clip=10.0, log_every=100)
     size = CpstnConfig(filters=16, blocks=5)
     return Variant(lambda: Cpstn(size), lambda network: CpstnTask(network, weights), views, config)
 
@@ -180,7 +180,7 @@ MRRN_LOSSES = {
     "similarity alone": replace(ALIKE, distance=0.0, match=0.0, smooth=10.0),
 }
 VARIANTS |= {
-    f"mrrn/{name}": _mrrn(Mrrn, weights, steps=400, pseudo=True, start="mono/MRRN")
+    f"mrrn/{name}": _mrrn(Mrrn, weights, steps=200, pseudo=True, start="mono/MRRN")
     for name, weights in MRRN_LOSSES.items()
 }
 
