@@ -1,9 +1,9 @@
 """Fine-tuning on a modality not seen before: `python -m benchmarks.fine_tuning`.
 
-The near-infrared pairs of EPFL (``train/nirscene``) at half size, about 512x340: 30 to train on, the
-other 19 to measure on, deformed by the protocols. What is run are the two commands that anyone
-would run, `umfuse train --stage mrrn --from embedded` and `umfuse evaluate --task registration`; the
-table has the mean end-point error in pixels before and after.
+The near-infrared pairs of EPFL (``train/nirscene``) at half size, about 512x340: 30 to train on,
+the other 19 to measure on, deformed by the protocols. What is run are the two commands that anyone
+would run, `umfuse train --stage mrrn --from embedded` and `umfuse evaluate --task registration`;
+the table has the mean end-point error in pixels before and after.
 """
 
 from __future__ import annotations
