@@ -20,7 +20,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals"),
 ]
-FREQUENT = replace(CONFIG, steps=120, log_every=5, save_every=3, keep=2)
+FREQUENT = replace(CONFIG, steps=300, log_every=5, save_every=3, keep=2)
 
 
 @pytest.fixture(scope="module")
