@@ -12,7 +12,7 @@ from tiny import CONFIG, Noise, Task, equal
 from torch import nn
 
 import umfuse
-from umfuse import images
+from umfuse import images, warp
 from umfuse.networks import CpstnConfig, Difn, DifnConfig, MrrnConfig
 from umfuse.pipeline import Umfuse, UmfuseConfig
 from umfuse.train import DifnTask, PairDataset, ViewConfig, Views, fit, latest
@@ -237,6 +237,23 @@ def test_nan_stops_the_run_and_leaves_the_batch(tmp_path):
     assert torch.equal(bad["batch"]["image"], expected)
     assert latest(tmp_path).name == "step-00000005"
     assert all(bool(p.isfinite().all()) for p in task.parameters())
+
+
+class Lost(nn.Module):
+    """Samples an image at places that are no numbers."""
+
+    def __init__(self):
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(()))
+
+    def forward(self, batch):
+        field = (self.shift * float("nan")).expand(len(batch["image"]), 2, 8, 8)
+        return {"loss": warp.warp(batch["image"], field)[0].sum() + field.sum()}
+
+
+def test_coordinates_that_are_no_numbers_stop_the_run_and_not_the_process(tmp_path):
+    with pytest.raises(FloatingPointError, match="at step 0"):
+        fit(Lost(), Noise(), CONFIG, tmp_path)
 
 
 # ---- checkpoints --------------------------------------------------------------------

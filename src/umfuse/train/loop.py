@@ -264,7 +264,9 @@ class _Learner:
             device = self._world.device.type
             with torch.autocast(device, torch.bfloat16, enabled=config.bf16):
                 part: Parts = self._task(batch)
-            (part["loss"] / every).backward()
+            # A NaN has no gradient worth having, and that of `grid_sample` dies of one on the CPU.
+            if device != "cpu" or bool(part["loss"].isfinite()):
+                (part["loss"] / every).backward()
             parts.append({name: value.detach() for name, value in part.items()})
         self._world.sum_gradients(self._parameters)
         largest = math.inf if config.clip is None else config.clip
