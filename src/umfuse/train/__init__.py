@@ -9,7 +9,14 @@ from umfuse.train.align import Aligner
 from umfuse.train.checkpoints import latest
 from umfuse.train.config import TrainConfig, read_config
 from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Views
-from umfuse.train.deform import Deformation, DeformConfig, deformation
+from umfuse.train.deform import (
+    PROTOCOLS,
+    Deformation,
+    DeformConfig,
+    deformation,
+    protocol,
+    read_absolute_grid,
+)
 from umfuse.train.loop import Grouped, ParameterGroup, fit
 from umfuse.train.perceptual import Mind, Perceptual, Vgg19, vgg19
 from umfuse.train.recipes import RECIPES, Objective, Recipe, Stage
@@ -26,6 +33,7 @@ from umfuse.train.tasks import (
 )
 
 __all__ = [
+    "PROTOCOLS",
     "RECIPES",
     "Aligner",
     "CpstnTask",
@@ -56,6 +64,8 @@ __all__ = [
     "deformation",
     "fit",
     "latest",
+    "protocol",
+    "read_absolute_grid",
     "read_config",
     "vgg19",
 ]
