@@ -23,7 +23,10 @@ MAY_IMPORT = {
     "metrics": {"metrics"},
     "networks": {"networks", "warp"},
     "pipeline": {"networks", "search", "warp", "weights"},
-    "train": {"images", "metrics", "networks", "pipeline", "search", "train", "warp", "weights"},
+    "train": {
+        *("draw", "images", "metrics", "networks", "pipeline", "search", "train", "warp"),
+        "weights",
+    },
 }
 
 

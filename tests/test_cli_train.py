@@ -75,6 +75,8 @@ def test_fine_tuning_moves_the_network_and_the_run_loads(folder, tmp_path, capsy
     assert train("--stage", "difn", *words, "--out", run, "--steps", 2) == 0
     assert capsys.readouterr().out.strip() == str(run)
     assert moved(run, umfuse.load(device="cpu")) == {"difn"}
+    with Image.open(run / "samples" / "step-00000002.png") as sample:
+        assert sample.width > 3 * SIZE[1]
     fusion = umfuse.fuse(
         folder / "ir" / "0.png", folder / "vis" / "0.png", weights=run, registration=False
     )

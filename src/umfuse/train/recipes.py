@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from PIL import Image
 from torch import nn
 from typing_extensions import override
 
@@ -35,6 +36,7 @@ from umfuse.train.data import Pairs, Photometric, Rendered, ViewConfig, Views
 from umfuse.train.deform import DeformConfig
 from umfuse.train.loop import fit
 from umfuse.train.perceptual import Perceptual
+from umfuse.train.samples import picture
 from umfuse.train.tasks import (
     CpstnTask,
     CpstnWeights,
@@ -232,7 +234,8 @@ def train(
     """Trains a stage on pairs, and returns the model with the networks that it trained.
 
     A run that was stopped goes on. The checkpoints in the run folder, and so the folder itself,
-    load as weights: with pairs held out as the checkpoint of the least loss on them.
+    load as weights: with pairs held out as the checkpoint of the least loss on them. With every
+    checkpoint comes a picture of what the model does to one pair.
 
     Args:
         stage: What to train, and how.
@@ -249,6 +252,10 @@ def train(
 
     def export(average: nn.Module, folder: Path) -> None:
         _give(average, copy.deepcopy(model)).save_pretrained(folder)
+
+    def sample(average: nn.Module) -> Image.Image:
+        shown = pairs if held_out is None else held_out
+        return picture(_give(average, copy.deepcopy(model)).eval(), shown[0])
 
     def views(pairs: Pairs, seed: int) -> Views:
         return Views(stage.objective.pairs(pairs, model), stage.views, seed)
@@ -268,6 +275,8 @@ def train(
         validate_every=training.save_every,
         best=validate and "held_out_loss",
         export=export,
+        sample=sample,
+        sample_every=training.save_every,
     )
     if held_out is None:
         return _give(average, model)
