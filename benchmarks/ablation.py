@@ -5,6 +5,9 @@ The paper's Table 4, Fig. 5 and Fig. 6, and the terms of every loss.
 - ``stages``: protocol ``paper`` at 256x256 and ``large``; DIFN alone, after the paper's MRRN
   without and with CPSTN, after the search, and after the whole pipeline. Fusion by the embedded
   DIFN, scored against the aligned pair on the inner part.
+- ``fixed-image``: what networks that register infrared on infrared do if the fixed image is the
+  luma, the pseudo-infrared image, or the infrared image itself: how far CPSTN makes one modality of
+  two. Protocol ``paper`` at 256x256, median end-point error in pixels.
 - ``interaction`` and ``difn-loss``: DIFN with another interaction module, and without one term of
   its loss, on aligned pairs.
 - ``mrrn-loss``: MRRN's training without one of its terms, protocol ``paper``.
@@ -17,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from benchmarks import data, fusion, methods, registration, train
@@ -65,6 +69,30 @@ def stages(model: Umfuse, limit: int | None) -> Iterator[Row]:
             means = torch.stack(scores[label]).mean(0).tolist()
             paper = PAPER_STAGES.get((case, label), "")
             yield "" if label != "DIFN" else case, label, median, *means, paper
+
+
+def fixed_images(model: Umfuse, limit: int | None) -> Iterator[Row]:
+    """Yields a line for every case and network trained in one modality."""
+    for case in ("paper-roadscene-256", "paper-tno-256"):
+        for i, (name, network) in enumerate(train.trained("mono/")):
+            errors: list[list[float]] = []
+            for sample in data.progress(f"{case} {name}", registration.cases()[case](), limit):
+                aligners = [
+                    methods.by_transform(methods.plain),
+                    methods.by_network(network, luma),
+                    methods.by_network(network, model.cpstn),
+                    methods.by_network(network, partial(_itself, sample.reference)),
+                ]
+                found = [align(sample.infrared, sample.visible) for align in aligners]
+                errors.append([sample.error(coordinates) for coordinates in found])
+            medians = torch.tensor(errors).median(0).values.tolist()
+            yield "" if i else case, name, *medians
+
+
+def _itself(reference: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Takes the place of a CPSTN that knows the answer."""
+    del visible
+    return reference
 
 
 def fusions(model: Umfuse, variants: dict[str, str], limit: int | None) -> Iterator[Row]:
@@ -136,8 +164,10 @@ def main() -> None:
     fused = ("set", "DIFN", *fusion.FULL, "mean rank")
     edges = ("training", "NCC with infrared", "SSIM", "edges as infrared", "edges as visible")
     table_4 = ("case", "stages", "error, px", *fusion.SHORT, "paper: CC / SSIM / VIF")
+    images = ("case", "network", "input", "luma", "pseudo-infrared", "infrared itself")
     tables = {
         "stages": (table_4, stages(model, limit)),
+        "fixed-image": (images, fixed_images(model, limit)),
         "interaction": (fused, fusions(model, interactions, limit)),
         "difn-loss": (fused, fusions(model, losses, limit)),
         "mrrn-loss": (("case", *registration.head("")), registrations(limit)),

@@ -49,12 +49,12 @@ def by_transform(find: Callable[[Tensor, Tensor], Tensor]) -> Align:
     return align
 
 
-def by_network(network: torch.nn.Module, render: torch.nn.Module | None) -> Align:
+def by_network(network: torch.nn.Module, render: Callable[[Tensor], Tensor]) -> Align:
     """Makes a way to align of a network that predicts a displacement.
 
     Args:
         network: Called as an `umfuse.networks.Mrrn` of one channel.
-        render: A CPSTN; without one the network compares with the visible luma.
+        render: Makes the fixed image of the visible one ``(1, 3, H, W)``: a CPSTN, or `luma`.
     """
 
     @torch.inference_mode()
@@ -63,7 +63,7 @@ def by_network(network: torch.nn.Module, render: torch.nn.Module | None) -> Alig
         moving = warp.sample(infrared, warp.from_transform(transform, sizes(infrared, visible)[1]))[
             0
         ]
-        fixed = luma(visible) if render is None else render(visible.expand(-1, 3, -1, -1)).float()
+        fixed = render(visible.expand(-1, 3, -1, -1)).float()
         displacement = network(fixed, moving).displacement
         return warp.project(transform, warp.to_coordinates(displacement))
 
@@ -147,7 +147,7 @@ def aligners(model: Umfuse) -> dict[str, Align]:
     """Returns every way to align by name; networks only if `benchmarks.train` trained them."""
     found: dict[str, Align] = {"misaligned input": by_transform(plain)}
     for name, network in train.trained("registration/"):
-        render = model.cpstn if train.VARIANTS[f"registration/{name}"].pseudo else None
+        render = model.cpstn if train.VARIANTS[f"registration/{name}"].pseudo else luma
         found[name] = by_network(network, render)
     for name, find in CLASSICAL.items():
         found[name] = by_transform(find)
