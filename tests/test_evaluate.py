@@ -183,6 +183,12 @@ def test_weights_score_what_their_files_score(model, one, tmp_path):
     assert theirs.items() <= ours.items()
 
 
+def test_a_training_run_is_one_of_weights(model, one, tmp_path):
+    model.save_pretrained(tmp_path / "run" / "checkpoints" / "step-00000002")
+    ours = evaluate(tmp_path / "run", one, input="ir_warp")
+    assert ours.images == evaluate(model, one, input="ir_warp").images
+
+
 def test_aligned_pairs_are_only_fused(model, rendered):
     report = evaluate(model, rendered)
     fused = umfuse.fuse(

@@ -287,6 +287,11 @@ def publish(
     )
 
 
+def holds_weights(folder: Path) -> bool:
+    """Says whether a folder is one of weights or a training run with a checkpoint of them."""
+    return (_checkpoint(folder) / MODEL).is_file()
+
+
 def _checkpoint(folder: Path) -> Path:
     """Returns the best, or else the newest checkpoint of a training run; other folders as is."""
     if (folder / CONFIG).exists():

@@ -59,7 +59,7 @@ def evaluate(
 
     Args:
         source: A folder of results, named as the pairs are, or weights as in `umfuse.load`: a
-            folder that holds ``model.safetensors`` is one of weights.
+            folder that holds ``model.safetensors``, or a training run, is one of weights.
         dataset: The folder of the data set.
         task: ``"fusion"`` measures all of `umfuse.metrics.FUSION`. ``"registration"`` measures
             those of `umfuse.metrics.REGISTRATION` against ``ir``, over the whole image and without
@@ -150,6 +150,6 @@ def _source(
     if isinstance(source, Umfuse):
         return source, None
     folder = Path(source)
-    if folder.is_dir() and not (folder / weights.MODEL).is_file():
+    if folder.is_dir() and not weights.holds_weights(folder):
         return None, folder
     return api.load(source, device=device), None
