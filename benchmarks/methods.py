@@ -21,6 +21,7 @@ from umfuse.pipeline import Umfuse, luma
 from umfuse.search import search
 from umfuse.train.losses import saliency_weight
 
+LEAST_INLIERS = 12  # of SIFT
 Align = Callable[[Tensor, Tensor], Tensor]
 Fuse = Callable[[Tensor, Tensor], Tensor]
 
@@ -96,7 +97,10 @@ def mattes(infrared: Tensor, visible: Tensor) -> Tensor:
 
 
 def sift(infrared: Tensor, visible: Tensor) -> Tensor:
-    """Returns the homography of OpenCV's SIFT matches by RANSAC; plain resizing without one."""
+    """Returns the homography of OpenCV's SIFT matches by RANSAC, or plain resizing.
+
+    Four matches always fit one, so a homography of few inliers is taken for none.
+    """
     import cv2
 
     detector = cv2.SIFT_create(4000)
@@ -112,8 +116,10 @@ def sift(infrared: Tensor, visible: Tensor) -> Tensor:
         np.array([a[m.queryIdx].pt for m in good]),
         np.array([b[m.trainIdx].pt for m in good]),
     ]
-    found, _ = cv2.findHomography(points[0], points[1], cv2.RANSAC, 5.0)
-    return plain(infrared, visible) if found is None else torch.from_numpy(found)
+    found, inliers = cv2.findHomography(points[0], points[1], cv2.RANSAC, 5.0)
+    if found is None or int(inliers.sum()) < LEAST_INLIERS:
+        return plain(infrared, visible)
+    return torch.from_numpy(found)
 
 
 def ecc(infrared: Tensor, visible: Tensor) -> Tensor:
