@@ -1,10 +1,8 @@
 """What each part is good for: `python -m benchmarks.ablation`, after `python -m benchmarks.train`.
 
-The paper's Table 4, Fig. 5 and Fig. 6, and the terms of every loss.
+The paper's Fig. 5 and Fig. 6, and the terms of every loss. The rows of its Table 4 (DIFN alone,
+after MRRN, after MRRN with CPSTN) are among those of `benchmarks.fusion`.
 
-- ``stages``: protocol ``paper`` at 256x256 and ``large``; DIFN alone, after the paper's MRRN
-  without and with CPSTN, after the search, and after the whole pipeline. Fusion by the embedded
-  DIFN, scored against the aligned pair on the inner part.
 - ``fixed-image``: what networks that register infrared on infrared do if the fixed image is the
   luma, the pseudo-infrared image, or the infrared image itself: how far CPSTN makes one modality of
   two. Protocol ``paper`` at 256x256, median end-point error in pixels.
@@ -26,49 +24,10 @@ import torch
 from benchmarks import data, fusion, methods, registration, train
 
 import umfuse
-from umfuse import metrics, search, warp
+from umfuse import metrics, search
 from umfuse.pipeline import Umfuse, luma
 
-PAPER_STAGES = {  # Table 4 of the paper: CC / SSIM / VIF
-    ("paper-tno-256", "DIFN"): "0.438 / 0.369 / 0.732",
-    ("paper-tno-256", "MRRN + DIFN"): "0.476 / 0.418 / 0.876",
-    ("paper-tno-256", "CPSTN + MRRN + DIFN"): "0.481 / 0.473 / 1.016",
-    ("paper-roadscene-256", "DIFN"): "0.563 / 0.367 / 0.543",
-    ("paper-roadscene-256", "MRRN + DIFN"): "0.601 / 0.422 / 0.673",
-    ("paper-roadscene-256", "CPSTN + MRRN + DIFN"): "0.621 / 0.507 / 0.895",
-}
 Row = tuple[object, ...]
-
-
-def stages(model: Umfuse, limit: int | None) -> Iterator[Row]:
-    """Yields a line for every case and combination of stages."""
-    every = methods.aligners(model)
-    names = {
-        "DIFN": "misaligned input",
-        "MRRN + DIFN": "MRRN",
-        "CPSTN + MRRN + DIFN": "MRRN + CPSTN",
-        "search + DIFN": "search alone",
-        "search + CPSTN + MRRN + DIFN": "umfuse",
-    }
-    names = {label: name for label, name in names.items() if name in every}
-    for case in ("paper-roadscene-256", "paper-tno-256", "large-roadscene", "large-tno"):
-        errors: dict[str, list[float]] = {label: [] for label in names}
-        scores: dict[str, list[torch.Tensor]] = {label: [] for label in names}
-        for sample in data.progress(case, registration.cases()[case](), limit):
-            visible = luma(sample.visible)
-            assert sample.reference is not None
-            inside = (fusion.inner(sample.reference), fusion.inner(visible))
-            for label, name in names.items():
-                coordinates = every[name](sample.infrared, sample.visible)
-                errors[label].append(sample.error(coordinates))
-                fused = model.fuse(warp.sample(sample.infrared, coordinates)[0], visible)
-                values = fusion.scores(fusion.inner(fused), *inside, fusion.SHORT)
-                scores[label].append(values)
-        for label in names:
-            median = float(torch.tensor(errors[label]).median())
-            means = torch.stack(scores[label]).mean(0).tolist()
-            paper = PAPER_STAGES.get((case, label), "")
-            yield "" if label != "DIFN" else case, label, median, *means, paper
 
 
 def fixed_images(model: Umfuse, limit: int | None) -> Iterator[Row]:
@@ -163,10 +122,8 @@ def main() -> None:
     losses = {"all": "all terms"} | {f"no {t}": f"without {t}" for t in train.DIFN_TERMS}
     fused = ("set", "DIFN", *fusion.FULL, "mean rank")
     edges = ("training", "NCC with infrared", "SSIM", "edges as infrared", "edges as visible")
-    table_4 = ("case", "stages", "error, px", *fusion.SHORT, "paper: CC / SSIM / VIF")
     images = ("case", "network", "input", "luma", "pseudo-infrared", "infrared itself")
     tables = {
-        "stages": (table_4, stages(model, limit)),
         "fixed-image": (images, fixed_images(model, limit)),
         "interaction": (fused, fusions(model, interactions, limit)),
         "difn-loss": (fused, fusions(model, losses, limit)),

@@ -8,6 +8,7 @@ pixel looks at. A way to fuse is called with the registered infrared image and t
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from umfuse import warp
 from umfuse.pipeline import Umfuse, luma
-from umfuse.search import search
 from umfuse.train.losses import saliency_weight
 
 LEAST_INLIERS = 12  # of SIFT
@@ -137,11 +137,6 @@ def ecc(infrared: Tensor, visible: Tensor) -> Tensor:
     return torch.cat((torch.from_numpy(affine).double(), start[2:]))
 
 
-def ours(model: Umfuse) -> Align:
-    """Returns the whole pipeline."""
-    return lambda infrared, visible: model.align(infrared, visible).coordinates
-
-
 CLASSICAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "SimpleITK MI": mattes,
     "ECC": ecc,
@@ -150,15 +145,20 @@ CLASSICAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def aligners(model: Umfuse) -> dict[str, Align]:
-    """Returns every way to align by name; networks only if `benchmarks.train` trained them."""
+    """Returns every way to align by name; networks only if `benchmarks.train` trained them.
+
+    The search of a pair is that of the whole pipeline, if that was asked for the pair just before.
+    """
     found: dict[str, Align] = {"misaligned input": by_transform(plain)}
     for name, network in train.trained("registration/"):
         render = model.cpstn if train.VARIANTS[f"registration/{name}"].pseudo else luma
         found[name] = by_network(network, render)
     for name, find in CLASSICAL.items():
         found[name] = by_transform(find)
-    found["search alone"] = by_transform(lambda ir, vis: search(luma(vis), ir).transform)
-    return {**found, "umfuse": ours(model)}
+    align = functools.lru_cache(maxsize=1)(model.align)  # the search is a part of it
+    found["umfuse"] = lambda infrared, visible: align(infrared, visible).coordinates
+    found["umfuse, search alone"] = by_transform(lambda *pair: align(*pair).transform)
+    return found
 
 
 def _array(image: Tensor) -> np.ndarray:
