@@ -47,7 +47,7 @@ def run(*words: object) -> None:
         sys.exit(f"umfuse {words[0]} failed")
 
 
-def rows(out: Path, steps: int, lr: float) -> Iterator[tuple[object, ...]]:
+def rows(out: Path, steps: int | None) -> Iterator[tuple[object, ...]]:
     """Yields a line for each protocol."""
     train, test = split(out)
     for protocol in PROTOCOLS:
@@ -55,8 +55,8 @@ def rows(out: Path, steps: int, lr: float) -> Iterator[tuple[object, ...]]:
     before = {name: measure("embedded", out / name) for name in PROTOCOLS}
     start = time.monotonic()
     pairs = ("--ir", train / "ir", "--vis", train / "vis")
-    words = ("--stage", "mrrn", "--from", "embedded", "--steps", steps, "--lr", lr)
-    run("train", *words, *pairs, "--out", out / "run")
+    words = ("train", "--stage", "mrrn", "--from", "embedded", *pairs, "--out", out / "run")
+    run(*words, *(() if steps is None else ("--steps", steps)))
     minutes = (time.monotonic() - start) / 60
     for name in PROTOCOLS:
         after = measure(str(out / "run"), out / name)
@@ -84,15 +84,14 @@ def measure(source: str, folder: Path) -> Report:
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--steps", type=int, help="other than the recipe's, for a quick try")
     parser.add_argument("--out", type=Path, default=data.CACHE.parent / "fine_tuning")
     data.page_option(parser)
     arguments = parser.parse_args()
     if arguments.out.exists():
         sys.exit(f"{arguments.out} is there already: remove it, or choose another --out")
     head = ("protocol", "pairs", "input, px", "before, px", "after, px", "change", "better")
-    table = rows(arguments.out, arguments.steps, arguments.lr)
+    table = rows(arguments.out, arguments.steps)
     data.report(arguments, "fine-tuning", (*head, "minutes of training"), table)
 
 

@@ -165,3 +165,20 @@ def test_a_task_trains_copies_that_start_as_the_model_is():
     assert not {id(p) for p in model.parameters()} & {id(p) for p in task.parameters()}
     for key, value in model.difn.state_dict().items():
         assert torch.equal(task.networks["difn"].state_dict()[key], value)
+
+
+def test_a_stage_may_keep_the_radii_that_it_trains_with(pair_folders, tmp_path):
+    stage = RECIPES["default"].stages["fine"]
+    stage = replace(
+        stage,
+        views=replace(stage.views, size=(80, 80)),
+        training=replace(stage.training, steps=1, batch=2),
+    )
+    model, trained = umfuse.load(device="cpu"), umfuse.load(device="cpu")
+    recipes.train(stage, trained, PairDataset(*pair_folders), tmp_path)
+    assert model.config.mrrn.smoothing == 16
+    assert trained.config.mrrn == replace(model.config.mrrn, smoothing=3)
+    assert umfuse.load(tmp_path, device="cpu").config == trained.config
+    assert not torch.equal(trained.mrrn.levels[0].head.weight, model.mrrn.levels[0].head.weight)
+    for key, value in model.difn.state_dict().items():
+        assert torch.equal(trained.difn.state_dict()[key], value)

@@ -43,7 +43,8 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "--from",
         dest="source",
         metavar="WEIGHTS",
-        help="fine-tune these: name, folder or Hub repository; default: start anew",
+        help="fine-tune these: name, folder or Hub repository (mrrn then learns what the search "
+        "leaves); default: start anew",
     )
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument(
@@ -136,8 +137,10 @@ def _stages(options: argparse.Namespace) -> Iterator[tuple[str, Stage]]:
     }
     for name in names:
         stage = recipe.stages[name]
-        if options.unregistered and name == "mrrn":
+        if name == "mrrn" and options.unregistered:
             stage = recipe.stages.get("raw", stage)
+        elif name == "mrrn" and options.source is not None:
+            stage = recipe.stages.get("fine", stage)
         training = replace(
             stage.training,
             **changes,

@@ -71,6 +71,9 @@ class Objective(ABC):
         del model
         return pairs
 
+    def begin(self, model: Umfuse) -> None:  # noqa: B027  # most change nothing
+        """Gives a model the sizes that it will have, before its networks are trained."""
+
 
 @dataclass(frozen=True)
 class DifnObjective(Objective):
@@ -131,6 +134,7 @@ class MrrnObjective(Objective):
             visible image.
         aggregate: Radius of MRRN's averages while it is trained; None is the model's.
         smoothing: The same.
+        keep_radii: Whether the trained model has these radii too.
         features: Of Eq. 13, a name for `perceptual.load`.
     """
 
@@ -140,16 +144,12 @@ class MrrnObjective(Objective):
     pseudo: bool = True
     aggregate: int | None = None
     smoothing: int | None = None
+    keep_radii: bool = False
     features: str = "mind"
 
     @override
     def task(self, model: Umfuse, features: Perceptual | None = None) -> MrrnTask:
-        sizes, radii = model.config.mrrn, dict[str, int]()
-        if self.aggregate is not None:
-            radii["aggregate"] = self.aggregate
-        if self.smoothing is not None:
-            radii["smoothing"] = self.smoothing
-        network = Mrrn(replace(sizes, **radii))  # neither radius has parameters
+        network = Mrrn(self._sizes(model))  # neither radius has parameters
         network.load_state_dict(model.mrrn.state_dict())
         looks = bool(self.weights.similarity or self.weights.reverse)
         return MrrnTask(
@@ -164,6 +164,22 @@ class MrrnObjective(Objective):
     @override
     def pairs(self, pairs: Pairs, model: Umfuse) -> Pairs:
         return Rendered(pairs, copy.deepcopy(model.cpstn).eval()) if self.pseudo else pairs
+
+    @override
+    def begin(self, model: Umfuse) -> None:
+        if self.keep_radii:
+            sizes, old = self._sizes(model), model.mrrn
+            model.config = replace(model.config, mrrn=sizes)
+            model.mrrn = Mrrn(sizes).to(model.device).train(old.training)
+            model.mrrn.load_state_dict(old.state_dict())
+
+    def _sizes(self, model: Umfuse) -> MrrnConfig:
+        sizes, radii = model.config.mrrn, dict[str, int]()
+        if self.aggregate is not None:
+            radii["aggregate"] = self.aggregate
+        if self.smoothing is not None:
+            radii["smoothing"] = self.smoothing
+        return replace(sizes, **radii)
 
 
 @dataclass(frozen=True)
@@ -249,6 +265,7 @@ def train(
         ValueError: As `fit`.
         WeightsError: If the features that the stage names cannot be loaded.
     """
+    stage.objective.begin(model)
 
     def export(average: nn.Module, folder: Path) -> None:
         _give(average, copy.deepcopy(model)).save_pretrained(folder)
@@ -396,6 +413,24 @@ RECIPES: Mapping[str, Recipe] = {
                 MrrnObjective(deform=_DEFORM, mono=0.1, smoothing=8),
                 _CLEARER,
                 TrainConfig(steps=1200, batch=5, lr=1.2e-3, warmup=100),
+            ),
+            # For weights that meet another camera: what the search leaves of a displacement is
+            # bent rather than straight, and narrower averages follow it.
+            "fine": Stage(
+                MrrnObjective(
+                    deform=DeformConfig(
+                        mean=(0.5, 6.0),
+                        affine=0.2,
+                        perspective=0.1,
+                        elastic=1.0,
+                        parallax=0.2,
+                        cell=(0.15, 0.35),
+                    ),
+                    smoothing=3,
+                    keep_radii=True,
+                ),
+                replace(_CLEARER, scale=(0.8, 1.25)),
+                TrainConfig(steps=900, batch=5, lr=1.2e-3, warmup=50),
             ),
             # For raw pairs of two cameras: aligned by `Aligner`, and nothing more is known of them.
             "raw": Stage(
