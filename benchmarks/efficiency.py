@@ -4,19 +4,21 @@ The paper's Table 3 counts MRRN and DIFN alone, on 64x64 pixels; CPSTN, which in
 neither its parameters nor its time. Here both are given. "networks" runs CPSTN, MRRN and DIFN on a
 batch of one without search (`Umfuse.forward`); "fuse" is `Umfuse.align` and `Umfuse.fuse`, search
 included. The `paper` preset runs in plain float32, the default as it is used. Times are the median
-of runs in turn; memory is the growth of a fresh process's largest resident size over that with the
-model loaded, or of what CUDA has allocated.
+of runs in turn; memory is what a call adds to the resident size of a fresh process with the model
+loaded, at its peak (Linux), or what CUDA has allocated.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
+import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from benchmarks import data
@@ -78,7 +80,9 @@ def peak(kind: str, part: str, size: tuple[int, int], device: str) -> float:
     """Returns the MiB that a call needs beyond the loaded model, in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.efficiency", "--device", device]
     command += ["--peak", json.dumps([kind, part, size])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Without settings that keep memory from going back to the system.
+    environment = {key: v for key, v in os.environ.items() if not key.startswith("MALLOC_")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return float(done.stdout)
 
 
@@ -92,9 +96,16 @@ def measure_peak(kind: str, part: str, size: tuple[int, int], device: str) -> fl
         before = torch.cuda.memory_allocated()
         run()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is used now
+    before = highest()
     run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    return highest() - before
+
+
+def highest() -> float:
+    """Returns the largest resident size of this process so far, MiB."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 2**10
 
 
 def rows(device: str, repeats: int) -> Iterator[tuple[object, ...]]:

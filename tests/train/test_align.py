@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 from pathlib import Path
 
@@ -206,7 +205,6 @@ def test_real_raw_pairs_are_aligned_to_a_few_pixels():
     folder = Path(os.environ["UMFUSE_DATA"]) / "train/roadscene"
     truths = json.loads((folder / "homography.json").read_text())
     stems = sorted(truths)[::22]
-    logging.getLogger("umfuse").setLevel(logging.ERROR)
     pairs = PairDataset(folder / "ir_raw", folder / "vis_hr", only=stems, align=Aligner())
     grid = PairDataset(folder / "ir", folder / "vis", only=stems)
     assert len(pairs) >= len(stems) - 1
