@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import re
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from umfuse import cli, images, warp
@@ -53,21 +50,6 @@ def pairs(where: str | Path, infrared: str = "ir", visible: str = "vis") -> Iter
             images.read(path, name="infrared"),
             images.read(others[path.stem], name="visible"),
         )
-
-
-def homographies(where: str | Path) -> dict[str, Tensor]:
-    """Returns per name the ``(3, 3)`` from a ``vis`` pixel to an ``ir_raw`` pixel."""
-    table = json.loads((root() / where / "homography.json").read_text())
-    return {name: torch.tensor(entry["H"], dtype=torch.float64) for name, entry in table.items()}
-
-
-def published(where: str | Path, name: str) -> tuple[Tensor, Tensor]:
-    """Returns a stored displacement ``(1, 2, H, W)`` and its mask ``(1, 1, H, W)``."""
-    with np.load(root() / where / "displacement" / f"{name}.npz") as stored:
-        field = torch.from_numpy(stored["displacement"].astype(np.float32))
-        height, width = field.shape[:2]
-        valid = np.unpackbits(stored["valid"])[: height * width].reshape(height, width)
-    return field.permute(2, 0, 1)[None], torch.from_numpy(valid.astype(bool))[None, None]
 
 
 def on_grid(coordinates: Tensor, size: tuple[int, int]) -> Tensor:

@@ -32,6 +32,7 @@ from torch import Tensor
 
 import umfuse
 from umfuse import images, metrics, warp
+from umfuse.evaluate.dataset import read_displacement, read_homographies
 from umfuse.pipeline import Umfuse
 
 BORDER = 8
@@ -87,7 +88,8 @@ def by_field(folder: Path, infrared: str) -> Iterator[Sample]:
         else:
             aligned = next((data.root() / folder / "ir").glob(f"{pair.name}.*"))
             reference = images.read(aligned).luma
-            truth, valid = data.published(folder, pair.name)
+            path = data.root() / folder / "displacement" / f"{pair.name}.npz"
+            truth, valid = read_displacement(path)
 
         def error(coordinates: Tensor, truth: Tensor = truth, valid: Tensor = valid) -> float:
             found = coordinates - warp.to_coordinates(torch.zeros_like(truth))
@@ -98,7 +100,7 @@ def by_field(folder: Path, infrared: str) -> Iterator[Sample]:
 
 def by_homography(folder: Path) -> Iterator[Sample]:
     """Yields the raw pairs of RoadScene."""
-    truths = data.homographies(folder)
+    truths = read_homographies(data.root() / folder / "homography.json")
     published = zip(data.pairs(folder), data.pairs(folder, "ir_raw", "vis_hr"), strict=True)
     for aligned, pair in published:
         size = aligned.visible.size

@@ -23,6 +23,7 @@ from benchmarks import data, methods
 from torch import Tensor
 
 from umfuse import images, metrics, warp
+from umfuse.evaluate.dataset import read_homographies
 from umfuse.search import Search, search
 
 MISS = 10.0  # infrared pixels
@@ -52,7 +53,7 @@ def raw_pairs(visible: str, every: int) -> Iterator[Raw]:
     """Yields the raw pairs of both splits, every n-th of each."""
     for split in ("train", "test"):
         folder = data.root() / split / "roadscene"
-        for name, truth in sorted(data.homographies(folder).items())[::every]:
+        for name, truth in sorted(read_homographies(folder / "homography.json").items())[::every]:
             kinds = (visible, "ir_raw", "vis")
             files = (next((folder / kind).glob(f"{name}.*")) for kind in kinds)
             yield Raw(split, name, *files, truth)
