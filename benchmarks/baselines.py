@@ -118,7 +118,7 @@ class VoxelMorph(nn.Module):
             features = F.interpolate(stage(features), scale_factor=2, mode="nearest")
             features = torch.cat((features, skips.pop()), 1)
         field = _exactly(self.head, self.last(features))
-        return MrrnOutput(crop(field, height, width), (), (), ())
+        return MrrnOutput(crop(field, height, width), ())
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
@@ -141,4 +141,4 @@ def _output(fields: list[Tensor], height: int, width: int) -> MrrnOutput:
     full = fields[-1]
     while full.shape[-2] < height or full.shape[-1] < width:
         full = _double(full)
-    return MrrnOutput(crop(full, height, width), tuple(fields), (), ())
+    return MrrnOutput(crop(full, height, width), tuple(fields))

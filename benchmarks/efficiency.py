@@ -1,9 +1,9 @@
 """Parameters, time and memory of registration and fusion: `python -m benchmarks.efficiency`.
 
 The paper's Table 3 counts MRRN and DIFN alone, on 64x64 pixels; CPSTN, which inference needs, is in
-neither its parameters nor its time. Here both are given. "networks" runs CPSTN, MRRN and DIFN on a
-batch of one without search (`Umfuse.forward`); "fuse" is `Umfuse.align` and `Umfuse.fuse`, search
-included. The `paper` preset runs in plain float32, the default as it is used. Times are the median
+neither its parameters nor its time. Here both are given. "networks" runs the networks that a model
+uses on a batch of one without search (`Umfuse.forward`); "register" is `Umfuse.align`, search included,
+beside nothing but CPSTN and MRRN of the `paper` preset; "fuse" is `Umfuse.align` and `Umfuse.fuse`. The `paper` preset runs in plain float32, the default as it is used. Times are the median
 of runs in turn; memory is what a call adds to the resident size of a fresh process with the model
 loaded, at its peak (Linux), or what CUDA has allocated.
 """
@@ -28,7 +28,7 @@ from umfuse.pipeline import Umfuse
 
 SIZES = ((64, 64), (256, 256), (512, 640), (768, 1024))
 KINDS = ("paper", "default")
-PARTS = ("MRRN + DIFN", "networks", "fuse")
+PARTS = ("MRRN + DIFN", "DIFN", "networks", "register", "fuse")
 
 
 def model(kind: str, device: str) -> Umfuse:
@@ -41,7 +41,7 @@ def model(kind: str, device: str) -> Umfuse:
     return made
 
 
-def call(made: Umfuse, part: str, size: tuple[int, int]) -> Callable[[], object]:
+def call(kind: str, made: Umfuse, part: str, size: tuple[int, int]) -> Callable[[], object]:
     """Returns what is measured, as a function without arguments."""
     generator = torch.Generator().manual_seed(0)
     infrared, visible = (
@@ -55,11 +55,20 @@ def call(made: Umfuse, part: str, size: tuple[int, int]) -> Callable[[], object]
         moving = infrared.expand(-1, made.config.mrrn.in_channels, -1, -1)
         return made.mrrn(moving, moving), made.difn(infrared, infrared)
 
+    def difn() -> object:
+        return made.fuse(infrared, visible)
+
+    def register() -> object:
+        if kind == "default":
+            return made.align(infrared, visible)
+        return made.displace(infrared, visible, torch.eye(3), made.render(visible))
+
     def fuse() -> object:
         made.align(infrared, visible)
         return made.fuse(infrared, visible)
 
-    chosen = {"MRRN + DIFN": without_cpstn, "networks": networks, "fuse": fuse}[part]
+    parts = (without_cpstn, difn, networks, register, fuse)
+    chosen = dict(zip(PARTS, parts, strict=True))[part]
 
     def run() -> object:
         with torch.inference_mode():
@@ -89,8 +98,8 @@ def peak(kind: str, part: str, size: tuple[int, int], device: str) -> float:
 def measure_peak(kind: str, part: str, size: tuple[int, int], device: str) -> float:
     """Does the work of `peak` in this process."""
     made = model(kind, device)
-    call(made, part, (32, 32))()  # what the first call sets up is no memory of the image
-    run = call(made, part, size)
+    call(kind, made, part, (64, 64))()  # what the first call sets up is no memory of the image
+    run = call(kind, made, part, size)
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -113,7 +122,7 @@ def rows(device: str, repeats: int) -> Iterator[tuple[object, ...]]:
     models = {kind: model(kind, device) for kind in KINDS}
     for size in SIZES:
         for part in PARTS:
-            calls = {kind: call(made, part, size) for kind, made in models.items()}
+            calls = {kind: call(kind, made, part, size) for kind, made in models.items()}
             times: dict[str, list[float]] = {kind: [] for kind in KINDS}
             for turn in range(repeats + 1):
                 for kind, run in calls.items():

@@ -65,13 +65,11 @@ def random_vgg(seed: int = 0) -> Features:
 def embedded(model: Umfuse) -> dict[str, Features]:
     """Returns what the embedded networks see."""
 
-    def of_mrrn(image: Tensor) -> Maps:
-        maps: Maps = []
-        x = evidence(image, image, model.config.orientation_sigma, model.mrrn)
-        for stage in model.mrrn.encoder:
-            x = stage(x)
-            maps.append(x)
-        return maps
+    def of_matcher(image: Tensor) -> Maps:
+        seen = model.mrrn.encoder(
+            evidence(image, image, model.config.orientation_sigma, model.mrrn)
+        )
+        return [seen.fine, seen.coarse]
 
     def of_cpstn(image: Tensor) -> Maps:
         maps: Maps = []
@@ -83,7 +81,7 @@ def embedded(model: Umfuse) -> dict[str, Features]:
         return maps
 
     return {
-        "embedded MRRN, encoder": of_mrrn,
+        "embedded matcher, descriptors": of_matcher,
         "embedded CPSTN, encoder": of_cpstn,
         "embedded DIFN, infrared path": lambda image: [model.difn.infrared(image)],
     }
@@ -110,7 +108,7 @@ def candidates(model: Umfuse, vgg: str | None) -> dict[str, tuple[Features, tupl
         "MIND, 3 levels, radius 2": (Mind(radius=2), Mind().layer_weights),
         "MIND, 1 level": (Mind(levels=1), (1.0,)),
     }
-    counts = (len(model.mrrn.encoder), 3, 1)
+    counts = (2, 3, 1)
     for (name, features), count in zip(embedded(model).items(), counts, strict=True):
         found[name] = alike(features, count)
     found["random VGG-19, 1/4 width"] = (random_vgg(), (1 / 32, 1 / 16, 1 / 8, 1.0, 1.0))

@@ -8,6 +8,8 @@ comparison are in the tables once `benchmarks.train` trained them. The cases:
 - ``published``: the warped pairs of SuperFusion.
 - ``aligned``: pairs as published; what a method moves them is the data's own error or its harm.
 - ``raw``: RoadScene as the two cameras saw it, resolution and field of view differ.
+- ``constructed``: visible test pictures, and as infrared image their own luma through a curve that
+  neither rises nor falls throughout. They are aligned without a doubt.
 
 Where the aligned infrared image is known, MSE, NCC and MI (256 bins, nats) compare it with the
 registered one, on the whole frame and on the interior without 8 pixels of each side; end-point
@@ -91,11 +93,26 @@ def by_field(folder: Path, infrared: str) -> Iterator[Sample]:
             path = data.root() / folder / "displacement" / f"{pair.name}.npz"
             truth, valid = read_displacement(path)
 
-        def error(coordinates: Tensor, truth: Tensor = truth, valid: Tensor = valid) -> float:
-            found = coordinates - warp.to_coordinates(torch.zeros_like(truth))
-            return float(metrics.end_point_error(found, truth, valid))
+        yield _sample(pair, pair.infrared.luma, reference, truth, valid)
 
-        yield Sample(pair.name, pair.infrared.luma, pair.visible.rgb, reference, error)
+
+def constructed(folder: Path) -> Iterator[Sample]:
+    """Yields pairs of one picture each, whose infrared image is made of the visible one."""
+    for pair in data.pairs(folder):
+        grey = pair.visible.luma
+        infrared = 0.5 + 0.5 * torch.cos(1.5 * torch.pi * grey)  # white falls to black, then rises
+        truth = torch.zeros(1, 2, *pair.visible.size)
+        yield _sample(pair, infrared, infrared, truth, torch.ones_like(grey, dtype=torch.bool))
+
+
+def _sample(
+    pair: data.Pair, infrared: Tensor, reference: Tensor, truth: Tensor, valid: Tensor
+) -> Sample:
+    def error(coordinates: Tensor) -> float:
+        found = coordinates - warp.to_coordinates(torch.zeros_like(truth))
+        return float(metrics.end_point_error(found, truth, valid))
+
+    return Sample(pair.name, infrared, pair.visible.rgb, reference, error)
 
 
 def by_homography(folder: Path) -> Iterator[Sample]:
@@ -130,6 +147,7 @@ def cases() -> dict[str, Callable[[], Iterator[Sample]]]:
         found[f"published-{name}"] = partial(by_field, Path("test") / name, "ir_warp")
     for name in ("roadscene", "tno"):
         found[f"aligned-{name}"] = partial(by_field, Path("test") / name, "ir")
+        found[f"constructed-{name}"] = partial(constructed, Path("test") / name)
     for split in ("test", "train"):
         found[f"raw-{split}"] = partial(by_homography, Path(split) / "roadscene")
     return found

@@ -5,7 +5,7 @@ RoadScene alone, and lands in ``runs/benchmarks/NAME``. A variant that was stopp
 is done is not trained again. The figures are those of short trainings on a CPU: within a table they
 compare, beyond it they do not.
 
-- mono: FlowNet, VoxelMorph and the paper's MRRN (K = 2), infrared to infrared, by the known
+- mono: FlowNet, VoxelMorph and the paper's MRRN (K = 2), within each modality, by the known
   displacement (0 to 5 px on average) and by the similarity of the images. From scratch, none of
   them learns anything across modalities in a training of this length.
 - registration: the same, started from there, across modalities by the known displacement: with the

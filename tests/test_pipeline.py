@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -8,13 +9,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from umfuse import pipeline, search, warp
-from umfuse.networks import CpstnConfig, DifnConfig, MrrnConfig
+from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
 from umfuse.pipeline import Umfuse, UmfuseConfig
 from umfuse.weights import WeightsError
 
 TINY = UmfuseConfig(
     cpstn=CpstnConfig(filters=4, blocks=1),
-    mrrn=MrrnConfig(in_channels=3, channels=(8, 8, 8), search_radius=2, soft_argmax=True),
+    mrrn=MatcherConfig(channels=(8, 8, 8), descriptor=8, context=8, width=8),
     difn=DifnConfig(features=4, output="blend"),
     working_size=128,
 )
@@ -56,6 +57,9 @@ def test_config_survives_json():
         ({"format_version": 2}, "reads format_version 1, the config has 2"),
         ({"working_size": 10}, "at least 64"),
         ({"mrrn": {"in_channels": 2}}, "must be 1 .* or 3"),
+        ({"mrrn": {"kind": "matcher", "decoder": [8]}}, r"config\.mrrn has unknown keys"),
+        ({"mrrn": {"kind": "flow"}}, "kind must be 'paper', got 'flow'"),
+        ({"fixed": "infrared"}, "must be one of pseudo-infrared, visible"),
     ],
 )
 def test_config_is_strict(change, message):
@@ -115,6 +119,28 @@ def test_forward_takes_a_batch_of_any_sizes(model):
     assert out.valid.all()
 
 
+@pytest.mark.parametrize("mrrn", [TINY.mrrn, MrrnConfig(channels=(4, 4), in_channels=3)])
+def test_cpstn_runs_only_where_its_image_is_registered_to(model, mrrn, monkeypatch):
+    """And then the network sees it in the place of the visible luma."""
+    infrared, visible = picture(64, 64), picture(64, 64, 3, seed=5)
+    seen = []
+    for fixed in ("pseudo-infrared", "visible"):
+        other = Umfuse(replace(TINY, mrrn=mrrn, fixed=fixed)).eval()
+        other.mrrn.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+        calls = []
+        other.cpstn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        out = other(infrared, visible)
+        other.align(infrared, visible)
+        if fixed == "visible":
+            assert out.pseudo_infrared is None
+            assert calls == []
+            torch.testing.assert_close(seen[-2][:, :1], pipeline.luma(visible))
+        else:
+            assert len(calls) == 2
+            torch.testing.assert_close(seen[-2][:, :1], out.pseudo_infrared)
+    torch.testing.assert_close(seen[0][:, 1:], seen[2][:, 1:])  # edges of the visible image
+
+
 def test_untrained_model_stays_where_the_transform_put_it(model):
     infrared, transform = picture(64, 80), torch.eye(3, dtype=torch.float64)
     transform[0, 2] = 5
@@ -141,7 +167,7 @@ def test_fields_are_float32_under_bfloat16(model):
 
 
 def test_exports_with_dynamic_sizes(model):
-    height, width = torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
+    height, width = (torch.export.Dim(name, min=33) for name in ("height", "width"))
     sizes = {2: height, 3: width}
     transform = torch.eye(3, dtype=torch.float64)
     program = torch.export.export(
@@ -199,7 +225,6 @@ def test_align_composes_search_and_field(model, monkeypatch, channels):
     assert alignment.stage == "search"
     assert alignment.confidence == 0.9
     assert torch.equal(alignment.valid, warp.inside(expected, (60, 90)))
-    assert max(alignment.pseudo_infrared.shape) == 128
 
 
 class KnownField(torch.nn.Module):

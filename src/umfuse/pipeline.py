@@ -2,7 +2,8 @@
 
 Search finds the global transform between the cameras, CPSTN makes the visible image look infrared,
 MRRN refines the transform by a dense displacement, the original infrared image is resampled once
-through the composed map, DIFN fuses it with the visible image.
+through the composed map, DIFN fuses it with the visible image. A `Matcher` in the place of MRRN
+compares the infrared image with the visible one itself, and CPSTN need not run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +24,17 @@ from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from umfuse import search, warp, weights
-from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn, MrrnConfig
+from umfuse.networks import (
+    Cpstn,
+    CpstnConfig,
+    Difn,
+    DifnConfig,
+    Matcher,
+    MatcherConfig,
+    Mrrn,
+    MrrnConfig,
+    MrrnOutput,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +44,7 @@ FEATHER = 1 / 64  # of the longer side: how softly the fused image ends where in
 ALIASING = 1.5  # infrared pixels in a visible one, above which the infrared image is reduced first
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
 Stage = Literal["resize", "search", "dense"]
+Fixed = Literal["pseudo-infrared", "visible"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +53,20 @@ class UmfuseConfig:
 
     Attributes:
         cpstn: The paper's sizes by default, like the other two.
-        mrrn: With three input channels it sees the gradient orientation beside the intensity.
+        mrrn: The paper's network, or a matcher in its place. With three input channels it sees the
+            gradient orientation beside the intensity.
         difn: See `DifnConfig`.
+        fixed: What the infrared image is registered to: what CPSTN makes of the visible image, or
+            its luma.
         working_size: Longer side in pixels of the grid that CPSTN and MRRN run on; larger visible
             images are reduced to it and the field is enlarged.
         orientation_sigma: Scale in working pixels of the orientation features that MRRN sees.
     """
 
     cpstn: CpstnConfig = field(default_factory=CpstnConfig)
-    mrrn: MrrnConfig = field(default_factory=MrrnConfig)
+    mrrn: MrrnConfig | MatcherConfig = field(default_factory=MrrnConfig)
     difn: DifnConfig = field(default_factory=DifnConfig)
+    fixed: Fixed = "pseudo-infrared"
     working_size: int = 512
     orientation_sigma: float = 1.5
 
@@ -60,6 +76,9 @@ class UmfuseConfig:
                 "mrrn.in_channels must be 1 (intensity) or 3 (and gradient orientation), got "
                 f"{self.mrrn.in_channels}"
             )
+        if self.fixed not in get_args(Fixed):
+            choices = ", ".join(get_args(Fixed))
+            raise ValueError(f"fixed must be one of {choices}, got {self.fixed!r}")
         if self.working_size < 64:
             raise ValueError(f"working_size must be at least 64, got {self.working_size}")
 
@@ -92,7 +111,9 @@ def _build(kind: type, values: dict[str, Any], where: str) -> object:
     built = dict[str, Any]()
     for key, value in values.items():
         if isinstance(parts[key], type) and is_dataclass(parts[key]):
-            value = _build(cast("type", parts[key]), value, f"{where}.{key}")
+            nested = cast("dict[str, Any]", value)
+            part = MatcherConfig if nested.get("kind") == "matcher" else cast("type", parts[key])
+            value = _build(part, nested, f"{where}.{key}")
         built[key] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
     return kind(**built)
 
@@ -108,8 +129,8 @@ class Output(NamedTuple):
     """``(B, 2, H, W)`` visible pixels, after the global transform."""
     valid: Tensor
     """``(B, 1, H, W)`` bool, where infrared data exists."""
-    pseudo_infrared: Tensor
-    """``(B, 1, H, W)`` in [0, 1], what CPSTN makes of the visible image."""
+    pseudo_infrared: Tensor | None
+    """``(B, 1, H, W)`` in [0, 1], what CPSTN renders; None where that is not used."""
 
 
 class Alignment(NamedTuple):
@@ -125,8 +146,6 @@ class Alignment(NamedTuple):
     """In [0, 1]; low means "do not trust this alignment"."""
     stage: Stage
     """The last stage that explained the pair better than the one before it."""
-    pseudo_infrared: Tensor
-    """``(1, 1, h, w)`` in [0, 1] on the working grid."""
 
 
 class Umfuse(
@@ -159,7 +178,8 @@ class Umfuse(
         super().__init__()
         self.config = config = config or UmfuseConfig()
         self.cpstn = Cpstn(config.cpstn)
-        self.mrrn = Mrrn(config.mrrn)
+        sizes = config.mrrn
+        self.mrrn = Mrrn(sizes) if isinstance(sizes, MrrnConfig) else Matcher(sizes)
         self.difn = Difn(config.difn)
 
     @property
@@ -181,35 +201,45 @@ class Umfuse(
         if transform is None:
             transform = warp.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
         transform = transform.to(visible.device)
-        pseudo, displacement = self.displace(infrared, visible, transform)
+        pseudo = self.render(visible) if self.config.fixed == "pseudo-infrared" else None
+        displacement = self.displace(infrared, visible, transform, pseudo)
         registered, valid = warp.sample(
             infrared, warp.project(transform, warp.to_coordinates(displacement))
         )
         fused = self.difn(registered, luma(visible)).clamp(0, 1)
         return Output(fused, registered, displacement, valid, pseudo)
 
+    def render(self, visible: Tensor) -> Tensor:
+        """Returns the pseudo-infrared image ``(B, 1, H, W)`` that CPSTN makes of a visible one.
+
+        Args:
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+        """
+        rendered: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1))
+        return rendered.float()
+
     def displace(
-        self, infrared: Tensor, visible: Tensor, transform: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Runs CPSTN and MRRN on the grid of ``visible``.
+        self, infrared: Tensor, visible: Tensor, transform: Tensor, pseudo: Tensor | None = None
+    ) -> Tensor:
+        """Runs MRRN on the grid of ``visible``.
 
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
             transform: ``(3, 3)`` or ``(B, 3, 3)``, visible pixel to infrared pixel.
+            pseudo: ``(B, 1, H, W)``, the pseudo-infrared image; None takes the visible luma.
 
         Returns:
-            The pseudo-infrared image ``(B, 1, H, W)`` and the displacement ``(B, 2, H, W)`` in
-            visible pixels that remains after the transform.
+            ``(B, 2, H, W)``, the displacement in visible pixels that remains after the transform.
         """
         size = (visible.shape[-2], visible.shape[-1])
         moved, valid = warp.sample(infrared, warp.from_transform(transform, size))
-        pseudo: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1)).float()
-        sigma = self.config.orientation_sigma
+        grey, sigma = luma(visible), self.config.orientation_sigma
         # The edges of the visible image itself: CPSTN keeps them less well than it keeps places.
-        fixed = evidence(pseudo, luma(visible), sigma, self.mrrn)
+        fixed = evidence(grey if pseudo is None else pseudo, grey, sigma, self.mrrn)
         moving = evidence(moved, moved, sigma, self.mrrn, valid)
-        return pseudo, self.mrrn(fixed, moving).displacement
+        found: MrrnOutput = self.mrrn(fixed, moving)
+        return found.displacement
 
     @torch.inference_mode()
     def align(self, infrared: Tensor, visible: Tensor) -> Alignment:
@@ -237,14 +267,15 @@ class Umfuse(
         reduced, scale = _reduce(infrared, warp.from_transform(transform @ up, working))
         down = scale @ transform @ up
         with self._autocast():
-            pseudo, displacement = self.displace(reduced, small, down)
+            pseudo = self.render(small) if self.config.fixed == "pseudo-infrared" else None
+            displacement = self.displace(reduced, small, down, pseudo)
         if self._improves(reduced, small, down, displacement):
             stage = "dense"
         else:
             displacement = torch.zeros_like(displacement)
         coordinates = warp.project(transform, warp.to_coordinates(warp.resize(displacement, size)))
         valid = warp.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
-        return Alignment(coordinates, transform, valid, found.confidence, stage, pseudo)
+        return Alignment(coordinates, transform, valid, found.confidence, stage)
 
     def _improves(
         self, infrared: Tensor, visible: Tensor, transform: Tensor, displacement: Tensor
@@ -357,9 +388,13 @@ def luma(image: Tensor) -> Tensor:
 
 
 def evidence(
-    intensity: Tensor, source: Tensor, sigma: float, network: Mrrn, valid: Tensor | None = None
+    intensity: Tensor,
+    source: Tensor,
+    sigma: float,
+    network: Mrrn | Matcher,
+    valid: Tensor | None = None,
 ) -> Tensor:
-    """Returns what an `Mrrn` sees: intensity and, if it was built for it, orientation.
+    """Returns what a registration network sees: intensity and, if it was built for it, orientation.
 
     Args:
         intensity: ``(B, 1, H, W)`` in [0, 1], infrared or pseudo-infrared.

@@ -135,6 +135,21 @@ def test_looks_do_nothing_at_zero_and_stay_in_range():
     assert torch.allclose(Photometric(invert=1.0)(image, generator), 1 - image)
 
 
+def test_a_curve_changes_levels_not_places():
+    image = torch.linspace(0, 1, 64).expand(1, 8, 64)
+    curves = []
+    for seed in range(8):
+        curved = Photometric(curve=1.0)(image, torch.Generator().manual_seed(seed))
+        assert 0 <= curved.min() <= curved.max() <= 1
+        assert (curved == curved[:, :1]).all()  # one level in, one level out
+        assert (curved - image).abs().max() > 0.05
+        curves.append(curved[0, 0])
+    falls = [bool((curve.diff() < -1e-4).any()) for curve in curves]
+    assert any(falls)
+    never = Photometric(curve=0.0)(image, torch.Generator().manual_seed(0))
+    assert torch.equal(never, image)
+
+
 def test_white_that_is_blurred_and_inverted_stays_a_number():
     looks = Photometric(gamma=0.7, blur=1.5, invert=1.0)
     white = torch.ones(1, 40, 40)

@@ -34,6 +34,16 @@ def test_registration_trains_cpstn_and_fusion_trains_mrrn(batch):
     assert slopes(parts["difn"], task.difn) > 0
 
 
+def test_registration_to_the_visible_image_leaves_cpstn_alone(batch):
+    torch.manual_seed(0)
+    task = joint_task()
+    task.fixed = "visible"
+    descend(task, batch, 2, 1e-3)
+    parts = task(batch)
+    assert slopes(parts["mrrn"], task.mrrn.network) > 0
+    assert slopes(parts["mrrn"], task.cpstn) == 0
+
+
 def test_the_loss_is_the_sum_of_the_three(batch):
     task = joint_task()
     task.weights = JointWeights(cpstn=1, mrrn=2, difn=3)

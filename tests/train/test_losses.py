@@ -143,6 +143,34 @@ def test_end_point_looks_at_valid_pixels_only():
     assert losses.end_point(found, truth, ~valid) == pytest.approx(4.9, abs=0.01)
 
 
+def test_matching_is_the_cross_entropy_of_the_true_offset():
+    logits = torch.randn(2, 25, 4, 5, generator=torch.Generator().manual_seed(0))
+    offset = torch.zeros(2, 2, 4, 5)
+    offset[:, 0], offset[:, 1] = 1, -2  # one to the right, two up
+    valid = torch.ones(2, 1, 4, 5)
+    target = torch.full((2, 4, 5), 0 * 5 + 3)
+    expected = F.cross_entropy(logits, target)
+    offset[:, 1] += 1e-6  # the rim itself does not count
+    torch.testing.assert_close(losses.matching(logits, offset, valid), expected)
+    # Between pixels the surprise is shared.
+    offset[:, 0], offset[:, 1] = 0.25, 1.5
+    shares = {(0, 1): 0.375, (1, 1): 0.125, (0, 2): 0.375, (1, 2): 0.125}
+    expected = sum(
+        share * F.cross_entropy(logits, torch.full_like(target, (down + 2) * 5 + right + 2))
+        for (right, down), share in shares.items()
+    )
+    torch.testing.assert_close(losses.matching(logits, offset, valid), expected)
+
+
+def test_matching_leaves_out_what_the_window_cannot_see():
+    logits = torch.randn(1, 9, 4, 4, generator=torch.Generator().manual_seed(0))
+    offset, valid = torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4)
+    offset[..., :2] = 7.0
+    half = losses.matching(logits[..., 2:], offset[..., 2:], valid[..., 2:])
+    torch.testing.assert_close(losses.matching(logits, offset, valid), half)
+    assert losses.matching(logits, offset + 9, valid) == 0
+
+
 def test_charbonnier_is_a_smooth_l1():
     assert losses.charbonnier(torch.zeros(5)) == pytest.approx(1e-3)
     assert losses.charbonnier(torch.tensor([-2.0, 4.0])) == pytest.approx(3, abs=1e-5)

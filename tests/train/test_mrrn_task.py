@@ -6,7 +6,8 @@ from tiny_tasks import descend, mrrn_task
 from umfuse import warp
 from umfuse.networks import Cpstn, CpstnConfig
 from umfuse.networks.mrrn import MrrnOutput
-from umfuse.train import MrrnWeights
+from umfuse.train import MrrnWeights, Photometric
+from umfuse.train.tasks.mrrn import _at_level
 
 UNKNOWN = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.05)
 
@@ -20,7 +21,7 @@ class Says(torch.nn.Module):
         self.config = type("Config", (), {"in_channels": 1})
 
     def forward(self, fixed, moving):
-        return MrrnOutput(self.displacement, (), (), ())
+        return MrrnOutput(self.displacement, ())
 
 
 def test_it_starts_at_staying(batch):
@@ -43,6 +44,48 @@ def test_it_draws_from_the_seed_of_the_batch(batch):
     assert torch.equal(task(batch)["loss"], first)
     other = task({**batch, "seed": torch.tensor([99, 4])})["loss"]
     assert not torch.equal(other, first)
+
+
+@pytest.mark.parametrize("pseudo", [False, True])
+def test_views_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
+    """Both images are then of the infrared or of the visible image, one with other looks."""
+    task, seen = mrrn_task(mono=1.0, looks=Photometric(gamma=0.5)), []
+    monkeypatch.setattr(task, "terms", lambda *args: seen.append(args[:3]) or 1 / 0)
+    if pseudo:
+        batch = {**batch, "pseudo": torch.rand_like(batch["infrared"])}
+    for seed in range(8):
+        with pytest.raises(ZeroDivisionError):
+            task({**batch, "seed": torch.tensor([seed, 0])})
+    kinds = set()
+    for infrared, fixed, source in seen:
+        assert torch.equal(fixed, source)
+        for k in range(2):
+            kind = "infrared" if torch.equal(infrared[k], batch["infrared"][k]) else "visible"
+            kinds.add(kind)
+            if kind == "visible":
+                torch.testing.assert_close(fixed[k], batch["visible"][k, :1])
+            other = fixed[k] if kind == "infrared" else infrared[k]
+            levels = batch[kind][k, :1].flatten()[:50]
+            assert torch.equal(levels.argsort(), other.flatten()[:50].argsort())  # as gamma does
+    assert kinds == {"infrared", "visible"}
+
+
+def test_the_matching_term_falls_as_descriptors_learn(batch):
+    torch.manual_seed(0)
+    history = descend(mrrn_task(weights=MrrnWeights(distance=0, match=1)), batch, 15, 4e-3)
+    assert history[-1]["match"] < 0.9 * history[0]["match"]
+
+
+def test_padding_does_not_stretch_the_truth():
+    """Levels of a padded network are compared at their own places."""
+    truth = torch.arange(80.0).expand(1, 2, 80, 80) / 10
+    valid = torch.ones(1, 1, 80, 80)
+    coarse, weight, stride = _at_level(torch.zeros(1, 2, 24, 24), truth, valid)
+    assert stride == 4
+    expected = (torch.arange(20) * 4 + 1.5) / 10 / 4
+    torch.testing.assert_close(coarse[0, 0, 3, :20], expected)
+    assert weight[..., :20, :20].min() == 1
+    assert weight[..., 20:].max() == weight[..., 20:, :].max() == 0
 
 
 def test_it_uses_the_pseudo_infrared_that_it_gets(batch):

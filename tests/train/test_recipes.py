@@ -136,27 +136,16 @@ def test_the_papers_joint_stage_moves_every_network(pair_folders, no_download):
     assert all(slopes(loss, network) > 0 for network in task.networks.values())
 
 
-def test_a_stage_that_uses_cpstn_renders_with_that_of_the_model(pair_folders):
+def test_pairs_are_rendered_where_the_model_registers_to_what_cpstn_renders(pair_folders):
+    pairs, stage = PairDataset(*pair_folders), RECIPES["default"].stages["mrrn"]
     model = umfuse.Umfuse(SIZES)
-    pairs = PairDataset(*pair_folders)
-    rendered = RECIPES["default"].stages["mrrn"].objective.pairs(pairs, model)
+    rendered = stage.objective.pairs(pairs, model)
     assert isinstance(rendered, Rendered)
     with torch.no_grad():
         expected = model.cpstn(pairs[0]["visible"][None])[0]
     torch.testing.assert_close(rendered[0]["pseudo"], expected)
-    assert RECIPES["default"].stages["bridge"].objective.pairs(pairs, model) is pairs
-
-
-def test_averages_may_be_narrower_while_training():
-    model = umfuse.Umfuse(RECIPES["default"].model)
-    stages = RECIPES["default"].stages
-    found = [
-        (sizes.aggregate, sizes.smoothing)
-        for sizes in (stages[n].objective.task(model).network.config for n in ("mono", "mrrn"))
-    ]
-    assert found == [(2, 3), (4, 8)]
-    assert model.config.mrrn.smoothing == 16
-    assert model.mrrn.config.smoothing == 16
+    plain = umfuse.Umfuse(replace(SIZES, fixed="visible"))
+    assert stage.objective.pairs(pairs, plain) is pairs
 
 
 def test_a_task_trains_copies_that_start_as_the_model_is():
@@ -167,18 +156,17 @@ def test_a_task_trains_copies_that_start_as_the_model_is():
         assert torch.equal(task.networks["difn"].state_dict()[key], value)
 
 
-def test_a_stage_may_keep_the_radii_that_it_trains_with(pair_folders, tmp_path):
+def test_fine_tuning_leaves_the_other_networks_alone(pair_folders, tmp_path):
     stage = RECIPES["default"].stages["fine"]
     stage = replace(
         stage,
-        views=replace(stage.views, size=(80, 80)),
+        views=replace(stage.views, size=(96, 96)),
         training=replace(stage.training, steps=1, batch=2),
     )
     model, trained = umfuse.load(device="cpu"), umfuse.load(device="cpu")
     recipes.train(stage, trained, PairDataset(*pair_folders), tmp_path)
-    assert model.config.mrrn.smoothing == 16
-    assert trained.config.mrrn == replace(model.config.mrrn, smoothing=3)
-    assert umfuse.load(tmp_path, device="cpu").config == trained.config
-    assert not torch.equal(trained.mrrn.levels[0].head.weight, model.mrrn.levels[0].head.weight)
-    for key, value in model.difn.state_dict().items():
-        assert torch.equal(trained.difn.state_dict()[key], value)
+    assert umfuse.load(tmp_path, device="cpu").config == model.config
+    assert not torch.equal(trained.mrrn.fine.read.head.weight, model.mrrn.fine.read.head.weight)
+    for name in ("difn", "cpstn"):
+        for key, value in model.get_submodule(name).state_dict().items():
+            assert torch.equal(trained.get_submodule(name).state_dict()[key], value)

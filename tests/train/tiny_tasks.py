@@ -2,7 +2,7 @@
 
 import torch
 
-from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn, MrrnConfig
+from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Matcher, MatcherConfig, Mrrn
 from umfuse.train import (
     CpstnTask,
     CpstnWeights,
@@ -14,16 +14,7 @@ from umfuse.train import (
     MrrnWeights,
 )
 
-MATCHER = MrrnConfig(
-    in_channels=3,
-    channels=(8, 12),
-    finest=4,
-    decoder=(12, 8),
-    refine=(8, 8),
-    search_radius=2,
-    soft_argmax=True,
-    upsampling="centres",
-)
+MATCHER = MatcherConfig(channels=(8, 12, 16), descriptor=12, context=8, width=12, radius=(1, 2))
 PAPER_CPSTN = CpstnWeights(
     content=8, edge=8, structure=0, perceptual=1, style=100, adversarial=1, critic=1
 )
@@ -46,7 +37,8 @@ def cycle_task(weights=PAPER_CPSTN, **options):
 
 def mrrn_task(config=MATCHER, **changes):
     changes = {"deform": DeformConfig(mean=(2, 2)), "mono": 0.0, "margin": 8, **changes}
-    return MrrnTask(Mrrn(config), **changes)
+    network = Matcher(config) if isinstance(config, MatcherConfig) else Mrrn(config)
+    return MrrnTask(network, **changes)
 
 
 def joint_task():

@@ -182,6 +182,8 @@ class Photometric:
         blur: Largest sigma of the Gaussian blur, pixels.
         invert: How often light and dark change places.
         grey: How often colour is lost.
+        curve: How often grey levels go through a random curve, which need not rise: as different
+            as two sensors see one thing.
     """
 
     gamma: float = 0.0
@@ -191,6 +193,7 @@ class Photometric:
     blur: float = 0.0
     invert: float = 0.0
     grey: float = 0.0
+    curve: float = 0.0
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
         """Returns the image ``(C, H, W)`` with other looks, in [0, 1]."""
@@ -200,6 +203,8 @@ class Photometric:
             image = _blur(image, abs(draws[4]) * self.blur)
         if (draws[6] + 1) / 2 < self.grey and len(image) == 3:
             image = luma(image[None])[0].expand_as(image)
+        if self.curve and float(torch.rand((), generator=generator)) < self.curve:
+            image = _curve(image, generator)
         if (draws[5] + 1) / 2 < self.invert:
             image = 1 - image
         if self.gamma:  # a blurred white may be a rounding above 1, and inverted below 0
@@ -340,6 +345,16 @@ def _crop(image: Tensor, config: ViewConfig, generator: torch.Generator) -> Tens
     return crop[0].contiguous()
 
 
+def _curve(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Sends grey levels through a line with 3 to 6 random knots over their range."""
+    knots = int(torch.randint(3, 7, (), generator=generator))
+    levels = torch.rand(knots, generator=generator).to(image.device)
+    low, high = image.amin(), image.amax()
+    place = (image - low) / (high - low).clamp_min(1e-3) * (knots - 1)
+    left = place.long().clamp(0, knots - 2)
+    return torch.lerp(levels[left], levels[left + 1], (place - left).clamp(0, 1))
+
+
 def _blur(image: Tensor, sigma: float) -> Tensor:
     """Returns (C, H, W) blurred by a Gaussian, if its sigma is large enough to matter."""
     if sigma < 0.3:
@@ -349,5 +364,6 @@ def _blur(image: Tensor, sigma: float) -> Tensor:
     window = torch.exp(-(offset**2) / (2 * sigma**2))
     window = window / window.sum()
     padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")
-    rows = F.conv2d(padded, window.view(1, 1, 1, -1))
-    return F.conv2d(rows, window.view(1, 1, -1, 1))[:, 0]
+    with torch.autocast(image.device.type, enabled=False):
+        rows = F.conv2d(padded, window.view(1, 1, 1, -1))
+        return F.conv2d(rows, window.view(1, 1, -1, 1))[:, 0]

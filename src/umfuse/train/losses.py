@@ -7,6 +7,7 @@ Fields are pixels. Losses are computed in float32 (or float64 if given so) under
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -215,6 +216,33 @@ def end_point(displacement: Tensor, truth: Tensor, valid: Tensor, epsilon: float
     weight = valid.to(gap.dtype)
     distance = (gap + epsilon**2).sqrt() - epsilon
     return (distance * weight).sum() / weight.sum().clamp_min(1)
+
+
+def matching(logits: Tensor, offset: Tensor, valid: Tensor) -> Tensor:
+    """Returns how surprising the true offset is to a window of logits, in nats (cross-entropy).
+
+    The chance of a place between pixels is shared among its four neighbours bilinearly. Pixels
+    whose offset lies outside the window do not count.
+
+    Args:
+        logits: ``(B, (2 r + 1)², H, W)``, rows of the window first, as in `umfuse.networks.Match`.
+        offset: ``(B, 2, H, W)``, the truth, pixels.
+        valid: ``(B, 1, H, W)``, the weight of each pixel; bool or float.
+    """
+    side = math.isqrt(logits.shape[1])
+    radius = (side - 1) // 2
+    weight = valid.to(offset.dtype) * (offset.abs().amax(1, keepdim=True) < radius)
+    place = (offset + radius).clamp(0, side - 1 - 1e-3)
+    corner, part = place.long(), place.frac()
+    chance = _precise(logits).log_softmax(1)
+    expected = torch.zeros_like(weight)
+    for down in (0, 1):
+        for right in (0, 1):
+            index = (corner[:, 1:] + down) * side + corner[:, :1] + right
+            share_x = part[:, :1] if right else 1 - part[:, :1]
+            share_y = part[:, 1:] if down else 1 - part[:, 1:]
+            expected = expected + share_x * share_y * chance.gather(1, index)
+    return -(expected * weight).sum() / weight.sum().clamp_min(1)
 
 
 def lsgan(scores: Tensor, *, real: bool) -> Tensor:

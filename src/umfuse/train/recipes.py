@@ -28,7 +28,7 @@ from PIL import Image
 from torch import nn
 from typing_extensions import override
 
-from umfuse.networks import Cpstn, CpstnConfig, DifnConfig, Mrrn, MrrnConfig
+from umfuse.networks import Cpstn, CpstnConfig, DifnConfig, MatcherConfig
 from umfuse.pipeline import Umfuse, UmfuseConfig
 from umfuse.train import perceptual
 from umfuse.train.config import TrainConfig
@@ -70,9 +70,6 @@ class Objective(ABC):
         """Returns the pairs with what else the task wants of them."""
         del model
         return pairs
-
-    def begin(self, model: Umfuse) -> None:  # noqa: B027  # most change nothing
-        """Gives a model the sizes that it will have, before its networks are trained."""
 
 
 @dataclass(frozen=True)
@@ -129,31 +126,20 @@ class MrrnObjective(Objective):
         weights: Of the terms.
         deform: Displacement to be undone, or the name of a protocol for it; None takes pairs as
             they come.
-        mono: How often the fixed image is the infrared image itself.
-        pseudo: Whether the fixed image is what the model's CPSTN renders, else the luma of the
-            visible image.
-        aggregate: Radius of MRRN's averages while it is trained; None is the model's.
-        smoothing: The same.
-        keep_radii: Whether the trained model has these radii too.
+        mono: How often both images are of one camera.
         features: Of Eq. 13, a name for `perceptual.load`.
     """
 
     weights: MrrnWeights = field(default_factory=MrrnWeights)
     deform: DeformConfig | str | None = field(default_factory=DeformConfig)
     mono: float = 0.0
-    pseudo: bool = True
-    aggregate: int | None = None
-    smoothing: int | None = None
-    keep_radii: bool = False
     features: str = "mind"
 
     @override
     def task(self, model: Umfuse, features: Perceptual | None = None) -> MrrnTask:
-        network = Mrrn(self._sizes(model))  # neither radius has parameters
-        network.load_state_dict(model.mrrn.state_dict())
         looks = bool(self.weights.similarity or self.weights.reverse)
         return MrrnTask(
-            network,
+            copy.deepcopy(model.mrrn),
             deform=self.deform,
             weights=self.weights,
             perceptual=features or (perceptual.load(self.features) if looks else None),
@@ -163,23 +149,10 @@ class MrrnObjective(Objective):
 
     @override
     def pairs(self, pairs: Pairs, model: Umfuse) -> Pairs:
-        return Rendered(pairs, copy.deepcopy(model.cpstn).eval()) if self.pseudo else pairs
-
-    @override
-    def begin(self, model: Umfuse) -> None:
-        if self.keep_radii:
-            sizes, old = self._sizes(model), model.mrrn
-            model.config = replace(model.config, mrrn=sizes)
-            model.mrrn = Mrrn(sizes).to(model.device).train(old.training)
-            model.mrrn.load_state_dict(old.state_dict())
-
-    def _sizes(self, model: Umfuse) -> MrrnConfig:
-        sizes, radii = model.config.mrrn, dict[str, int]()
-        if self.aggregate is not None:
-            radii["aggregate"] = self.aggregate
-        if self.smoothing is not None:
-            radii["smoothing"] = self.smoothing
-        return replace(sizes, **radii)
+        """Returns the pairs with their pseudo-infrared images, if that is registered to."""
+        if model.config.fixed == "visible":
+            return pairs
+        return Rendered(pairs, copy.deepcopy(model.cpstn).eval())
 
 
 @dataclass(frozen=True)
@@ -188,7 +161,7 @@ class JointObjective(Objective):
 
     Attributes:
         cpstn: Its part.
-        mrrn: Its part, on what CPSTN renders.
+        mrrn: Its part, on what the model registers to.
         difn: Its part.
         weights: Of the three.
     """
@@ -205,6 +178,7 @@ class JointObjective(Objective):
             self.mrrn.task(model, features),
             self.difn.task(model, features),
             self.weights,
+            fixed=model.config.fixed,
         )
 
 
@@ -265,7 +239,6 @@ def train(
         ValueError: As `fit`.
         WeightsError: If the features that the stage names cannot be loaded.
     """
-    stage.objective.begin(model)
 
     def export(average: nn.Module, folder: Path) -> None:
         _give(average, copy.deepcopy(model)).save_pretrained(folder)
@@ -348,38 +321,37 @@ _PAPER_TRAINING = TrainConfig(
 
 _LOOKS = Photometric(gamma=0.4, contrast=0.2)
 _MATCHING = ViewConfig(
-    size=(224, 224),
-    scale=(0.6, 1.3),
-    infrared=Photometric(gamma=0.4, contrast=0.3, brightness=0.1, noise=0.03, blur=1.0),
-    visible=Photometric(gamma=0.5, contrast=0.4, brightness=0.1, noise=0.03, blur=1.0),
+    size=(288, 288),
+    scale=(0.7, 1.3),
+    infrared=Photometric(gamma=0.5, contrast=0.4, brightness=0.1, noise=0.04, blur=1.0, invert=0.1),
+    visible=Photometric(gamma=0.5, contrast=0.4, brightness=0.1, noise=0.04, blur=1.0),
     pseudo=Photometric(gamma=0.3, contrast=0.2, noise=0.02),
 )
-_CLEARER = ViewConfig(
-    size=(256, 256),
-    scale=(0.6, 1.3),
+_ONE_CAMERA = ViewConfig(
+    size=(288, 288),
+    scale=(0.8, 1.25),
     infrared=Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7),
     visible=Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7),
     pseudo=Photometric(gamma=0.2, contrast=0.2, noise=0.01),
 )
-_DEFORM = DeformConfig(mean=(0.0, 6.0), zero=0.1)
+# What the search leaves of a displacement: bent more than straight.
+_RESIDUE = DeformConfig(
+    mean=(0.0, 8.0),
+    affine=0.5,
+    perspective=0.2,
+    elastic=1.0,
+    parallax=0.3,
+    cell=(0.12, 0.4),
+    zero=0.08,
+)
 
 RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(
         UmfuseConfig(
             cpstn=CpstnConfig(filters=16, blocks=5),
-            mrrn=MrrnConfig(
-                in_channels=3,
-                channels=(16, 32, 64),
-                finest=4,
-                search_radius=2,
-                soft_argmax=True,
-                aggregate=4,
-                # Wider than in training: pairs that need nothing are moved less, the others too.
-                smoothing=16,
-                norm="group",
-                upsampling="centres",
-            ),
+            mrrn=MatcherConfig(),
             difn=DifnConfig(features=16, output="blend"),
+            fixed="visible",
         ),
         {
             "difn": Stage(
@@ -398,57 +370,39 @@ RECIPES: Mapping[str, Recipe] = {
                 ),
                 TrainConfig(steps=1500, batch=4, lr=1e-3, betas=(0.5, 0.99), clip=10.0),
             ),
-            # Matching is learned in one modality, then across two without CPSTN, then with it.
+            # Matching is learned within each modality, then across the two.
             "mono": Stage(
-                MrrnObjective(deform=_DEFORM, mono=1.0, pseudo=False, aggregate=2, smoothing=3),
+                MrrnObjective(deform=_RESIDUE, mono=1.0),
                 _MATCHING,
-                TrainConfig(steps=350, batch=6, lr=1.5e-3, warmup=100),
-            ),
-            "bridge": Stage(
-                MrrnObjective(deform=_DEFORM, mono=0.15, pseudo=False, aggregate=2, smoothing=3),
-                _MATCHING,
-                TrainConfig(steps=700, batch=6, lr=1e-3, warmup=100),
+                TrainConfig(steps=400, batch=4, lr=1.5e-3, clip=20.0, save_every=500),
             ),
             "mrrn": Stage(
-                MrrnObjective(deform=_DEFORM, mono=0.1, smoothing=8),
-                _CLEARER,
-                TrainConfig(steps=1200, batch=5, lr=1.2e-3, warmup=100),
+                MrrnObjective(deform=_RESIDUE, mono=0.15),
+                _MATCHING,
+                TrainConfig(steps=6000, batch=4, lr=1.5e-3, clip=20.0, save_every=500),
             ),
-            # For weights that meet another camera: what the search leaves of a displacement is
-            # bent rather than straight, and narrower averages follow it.
+            # For weights that meet another camera, which the search may serve less well.
             "fine": Stage(
-                MrrnObjective(
-                    deform=DeformConfig(
-                        mean=(0.5, 6.0),
-                        affine=0.2,
-                        perspective=0.1,
-                        elastic=1.0,
-                        parallax=0.2,
-                        cell=(0.15, 0.35),
-                    ),
-                    smoothing=3,
-                    keep_radii=True,
-                ),
-                replace(_CLEARER, scale=(0.8, 1.25)),
-                TrainConfig(steps=900, batch=5, lr=1.2e-3, warmup=50),
+                MrrnObjective(deform=replace(_RESIDUE, mean=(0.0, 10.0)), mono=0.05),
+                _ONE_CAMERA,
+                TrainConfig(steps=1650, batch=4, lr=1e-3, clip=20.0),
             ),
             # For raw pairs of two cameras: aligned by `Aligner`, and nothing more is known of them.
             "raw": Stage(
                 MrrnObjective(
                     MrrnWeights(distance=0.0, match=0.0, similarity=1.0, reverse=0.2, smooth=0.1),
                     deform=None,
-                    smoothing=8,
                 ),
-                _CLEARER,
-                TrainConfig(steps=400, batch=5, lr=2e-4, warmup=50),
+                _MATCHING,
+                TrainConfig(steps=400, batch=4, lr=2e-4),
             ),
             "joint": Stage(
-                JointObjective(mrrn=MrrnObjective(deform=_DEFORM, smoothing=8)),
-                _CLEARER,
-                TrainConfig(steps=800, batch=4, lr=2e-4, warmup=50),
+                JointObjective(mrrn=MrrnObjective(deform=_RESIDUE)),
+                _MATCHING,
+                TrainConfig(steps=800, batch=4, lr=2e-4),
             ),
         },
-        order=("difn", "cpstn", "mono", "bridge", "mrrn"),
+        order=("difn", "cpstn", "mono", "mrrn"),
     ),
     "paper": Recipe(
         UmfuseConfig(),

@@ -32,13 +32,14 @@ def picture(model: Umfuse, pair: Pair) -> Image.Image:
     infrared, visible = (_reduced(pair[name][None]) for name in ("infrared", "visible"))
     field = protocol("paper", (visible.shape[-2], visible.shape[-1]), seed=0)
     moving = warp.warp(infrared, field.deform)[0]
-    found = model(moving.to(model.device), visible.to(model.device))
+    moving, visible = moving.to(model.device), visible.to(model.device)
+    found = model(moving, visible)
     shown = _array(visible)
     return draw.sheet(
         [
             ("visible", shown),
             ("infrared, deformed", _array(moving)),
-            ("pseudo-infrared", _array(found.pseudo_infrared)),
+            ("pseudo-infrared", _array(model.render(visible))),
             ("before", draw.checkerboard(_array(moving), shown)),
             ("after", draw.checkerboard(_array(found.infrared), shown)),
             ("fused", _array(found.fused)),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 from typing_extensions import override
 
-from umfuse.pipeline import luma
+from umfuse.pipeline import Fixed, luma
 from umfuse.train.loop import ParameterGroup
 from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
 from umfuse.train.tasks.cpstn import CpstnTask
@@ -29,14 +29,16 @@ class JointTask(Task):
     """Trains the three networks end to end: L_total, Eq. 20.
 
     The infrared image is registered on the pseudo-infrared one that CPSTN just made, and DIFN
-    fuses it as registered by the field that MRRN just found. So registration trains CPSTN too, and
-    fusion trains MRRN. (The authors' own "joint" training moves DIFN alone.)
+    fuses it as registered by the field that MRRN just found. So registration trains CPSTN too, if
+    it is registered to, and fusion trains MRRN. (The authors' own "joint" training moves DIFN
+    alone.)
 
     Args:
         cpstn: Its own networks and terms.
         mrrn: The same; without a CPSTN of its own. ``mono`` is not used.
         difn: The same.
         weights: Of the three.
+        fixed: What the infrared image is registered to; see `umfuse.pipeline.UmfuseConfig`.
 
     Raises:
         ValueError: If ``mrrn`` holds a CPSTN, which it would keep from training.
@@ -48,12 +50,14 @@ class JointTask(Task):
         mrrn: MrrnTask,
         difn: DifnTask,
         weights: JointWeights | None = None,
+        *,
+        fixed: Fixed = "pseudo-infrared",
     ) -> None:
         super().__init__()
         if mrrn.cpstn is not None:
             raise ValueError("the MrrnTask of a JointTask gets what CPSTN renders: pass cpstn=None")
         self.cpstn, self.mrrn, self.difn = cpstn, mrrn, difn
-        self.weights = weights or JointWeights()
+        self.weights, self.fixed = weights or JointWeights(), fixed
 
     @property
     @override
@@ -76,7 +80,8 @@ class JointTask(Task):
         infrared, visible = batch["infrared"], batch["visible"]
         translated, pseudo = self.cpstn.terms(infrared, visible, generator)
         grey = luma(visible)
-        registered = self.mrrn.terms(infrared, pseudo, grey, generator)
+        fixed = pseudo if self.fixed == "pseudo-infrared" else grey
+        registered = self.mrrn.terms(infrared, fixed, grey, generator)
         rows, columns = registered.inner
         parts = {
             "cpstn": translated,

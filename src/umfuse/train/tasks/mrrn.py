@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from umfuse import warp
-from umfuse.networks import Cpstn, Mrrn, MrrnOutput
+from umfuse.networks import Cpstn, Matcher, Mrrn, MrrnOutput
 from umfuse.pipeline import evidence, luma
 from umfuse.train import losses
 from umfuse.train.data import Photometric
@@ -23,7 +24,7 @@ from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
 INVERSE_STEPS = 8  # a field that no deformation of ours exceeds is inverted to 0.001 px by then
 
 _DEFORM = DeformConfig()
-_LOOKS = Photometric(gamma=0.7, contrast=0.5, noise=0.04, blur=1.5, invert=0.5)
+_LOOKS = Photometric(gamma=0.5, contrast=0.4, noise=0.04, blur=1.2, curve=1.0)
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class MrrnWeights:
 
     Attributes:
         distance: Of the end-point error in pixels, summed over the levels.
-        match: Of the end-point error of what the matching alone says, summed over the levels.
+        match: Of the surprise of a matcher's windows at the true offset, summed over the levels.
         similarity: Of the first term of Eq. 13.
         reverse: λ_rev, of the second term of Eq. 13.
         smooth: λ_sm, of Eq. 14.
     """
 
     distance: float = 1.0
-    match: float = 0.1
+    match: float = 0.5
     similarity: float = 0.0
     reverse: float = 0.0
-    smooth: float = 0.5
+    smooth: float = 0.0
 
 
 class Registered(NamedTuple):
@@ -64,8 +65,9 @@ class MrrnTask(Task):
     """Trains registration by L_reg, Eq. 13 to 15, and by displacement that is known.
 
     The infrared image is deformed by a random field; the network is to find the field that
-    restores it, at every level. In a part of the calls the fixed image is the infrared image
-    itself with other looks: matching is learned in one modality long before it works across two.
+    restores it, at every level. In a part of the views both images are of one camera, the deformed
+    one or the other with changed looks: matching is learned in one modality long before it works
+    across two, and a camera not seen before is met more easily.
 
     With ``deform=None`` the pair is taken as it comes, such as two cameras that are aligned by
     search alone: nothing is known, and Eq. 13 and 14 are all there is.
@@ -73,13 +75,14 @@ class MrrnTask(Task):
     Args:
         network: Trained in place.
         cpstn: Renders the pseudo-infrared image if the batch holds no ``pseudo``; never trained.
-            Without it the luma of the visible image takes its place.
+            Without either the luma of the visible image takes its place.
         deform: Displacement to be undone; a name is that of a protocol, see
             `umfuse.train.deform.protocol`.
         weights: Of the terms.
         perceptual: Features of Eq. 13; None means `Mind`.
-        mono: How often the fixed image is the infrared image itself.
-        looks: How much the looks of the fixed image change then.
+        mono: How often both images are of one camera: in half of these views that of the
+            infrared image, in half that of the visible one.
+        looks: How much the looks of the other camera's image change then.
         margin: Pixels of the batch that are cut off after deforming, so that what comes in at the
             borders is real.
         sigma: Scale of the orientation features, pixels; see `umfuse.pipeline.UmfuseConfig`.
@@ -90,7 +93,7 @@ class MrrnTask(Task):
 
     def __init__(
         self,
-        network: Mrrn,
+        network: Mrrn | Matcher,
         cpstn: Cpstn | None = None,
         *,
         deform: DeformConfig | str | None = _DEFORM,
@@ -129,11 +132,10 @@ class MrrnTask(Task):
         figures to watch.
         """
         generator = randomness(batch)
-        infrared = batch["infrared"]
-        if float(torch.rand((), generator=generator)) < self.mono:
-            intensity = source = torch.stack([self.looks(one, generator) for one in infrared])
-        else:
-            intensity, source = self._pseudo(batch), luma(batch["visible"])
+        grey = luma(batch["visible"])
+        pairs = zip(batch["infrared"], self._fixed(batch, grey), grey, strict=True)
+        views = [self._one_camera(*pair, generator) for pair in pairs] if self.mono else pairs
+        infrared, intensity, source = (torch.stack(images) for images in zip(*views, strict=True))
         parts = self.terms(infrared, intensity, source, generator).parts
         return {"loss": total(parts, self.weights), **parts}
 
@@ -208,14 +210,26 @@ class MrrnTask(Task):
             parts["reverse"] = losses.similarity(back, maps(moving), weights, seen & inside)
         return parts
 
-    def _pseudo(self, batch: Batch) -> Tensor:
+    def _fixed(self, batch: Batch, grey: Tensor) -> Tensor:
         if "pseudo" in batch:
             return batch["pseudo"]
         if self.cpstn is None:
-            return luma(batch["visible"])
+            return grey
         with torch.no_grad():
             rendered: Tensor = self.cpstn(batch["visible"])
         return rendered.float()
+
+    def _one_camera(
+        self, infrared: Tensor, fixed: Tensor, grey: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns infrared image, fixed image and its source, now and then all of one camera."""
+        draw = float(torch.rand((), generator=generator))
+        if draw >= self.mono:
+            return infrared, fixed, grey
+        if draw < self.mono / 2:
+            other = self.looks(infrared, generator)
+            return infrared, other, other
+        return self.looks(grey, generator), grey, grey
 
 
 def _draw(
@@ -235,23 +249,23 @@ def _supervision(found: MrrnOutput, truth: Tensor | None, valid: Tensor | None) 
         return {"distance": zero, "match": zero}
     weight = valid.float()
     distance = losses.end_point(found.displacement, truth, weight)
-    for one in found.pyramid:
-        distance = distance + _level_error(one, truth, weight)
+    for field in found.pyramid:
+        coarse, trusted, stride = _at_level(field, truth, weight)
+        distance = distance + stride * losses.end_point(field, coarse, trusted, 0.1 / stride)
+    match = zero
+    for logits, start in found.matches:
+        coarse, trusted, _ = _at_level(start, truth, weight)
+        match = match + losses.matching(logits, coarse - start.detach(), trusted)
     with torch.no_grad():
         before = losses.end_point(torch.zeros_like(truth), truth, weight, epsilon=0)
         error = losses.end_point(found.displacement, truth, weight, epsilon=0)
-    return {
-        "distance": distance,
-        "match": sum((_level_error(one, truth, weight) for one in found.matches), zero),
-        "input": before,
-        "error": error,
-    }
+    return {"distance": distance, "match": match, "input": before, "error": error}
 
 
-def _level_error(found: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
-    """Returns the end-point error of one level's field, in pixels of the finest grid."""
-    size = (found.shape[-2], found.shape[-1])
-    stride = truth.shape[-1] / size[1]
-    coarse = warp.resize(truth, size)
-    trusted = F.interpolate(weight, size, mode="area")
-    return stride * losses.end_point(found, coarse, trusted, epsilon=0.1 / stride)
+def _at_level(field: Tensor, truth: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Returns the truth in pixels of a level, its weight there, and the stride of the level."""
+    size, (height, width) = field.shape[-2:], truth.shape[-2:]
+    stride = 2 ** math.ceil(math.log2(max(height / size[0], width / size[1])))
+    frame = (0, size[1] * stride - width, 0, size[0] * stride - height)  # that the network added
+    coarse = F.avg_pool2d(F.pad(truth, frame, mode="replicate"), stride) / stride
+    return coarse, F.avg_pool2d(F.pad(weight, frame), stride), stride
