@@ -2,10 +2,11 @@
 
 The paper's Table 3 counts MRRN and DIFN alone, on 64x64 pixels; CPSTN, which inference needs, is in
 neither its parameters nor its time. Here both are given. "networks" runs the networks that a model
-uses on a batch of one without search (`Umfuse.forward`); "register" is `Umfuse.align`, search included,
-beside nothing but CPSTN and MRRN of the `paper` preset; "fuse" is `Umfuse.align` and `Umfuse.fuse`. The `paper` preset runs in plain float32, the default as it is used. Times are the median
-of runs in turn; memory is what a call adds to the resident size of a fresh process with the model
-loaded, at its peak (Linux), or what CUDA has allocated.
+uses on a batch of one without search (`Umfuse.forward`); "register" is `Umfuse.align`, search
+included, beside CPSTN and MRRN alone of the `paper` preset; "fuse" is `Umfuse.align` and
+`Umfuse.fuse`. The `paper` preset runs in plain float32, the default as it is used. Times are the
+median of runs in turn; memory is what a call adds to the resident size of a fresh process with the
+model loaded, at its peak (Linux), or what CUDA has allocated.
 """
 
 from __future__ import annotations
