@@ -228,7 +228,7 @@ def test_align_composes_search_and_field(model, monkeypatch, channels):
 
 
 class KnownField(torch.nn.Module):
-    """Stands in for a trained MRRN: always predicts the same shift."""
+    """Stands in for a trained MRRN: finds a shift, and when asked again that it is undone."""
 
     def __init__(self, x, y):
         super().__init__()
@@ -236,7 +236,9 @@ class KnownField(torch.nn.Module):
         self.shift = torch.tensor([x, y])[None, :, None, None]
 
     def forward(self, fixed, moving):
-        return SimpleNamespace(displacement=self.shift.expand(1, 2, *fixed.shape[-2:]))
+        found = self.shift.expand(1, 2, *fixed.shape[-2:])
+        self.shift = 0 * self.shift
+        return SimpleNamespace(displacement=found)
 
 
 def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypatch):
@@ -250,10 +252,23 @@ def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypa
     assert helped.stage == "dense"
     shift = helped.coordinates - warp.identity_grid(96, 128)
     torch.testing.assert_close(shift[:, 0].mean(), torch.tensor(-4.0), atol=0.01, rtol=0)
+    expected = plain.clone()
+    expected[0, 2] = -4.0  # a shift is a homography: the second round started there
+    torch.testing.assert_close(helped.transform, expected, atol=1e-3, rtol=0)
     model.mrrn = KnownField(9.0, 5.0)
     harmed = model.align(infrared, visible)
     assert harmed.stage == "resize"
     torch.testing.assert_close(harmed.coordinates, warp.identity_grid(96, 128))
+
+
+@pytest.mark.parametrize(
+    ("size", "working"), [((48, 60), (96, 120)), ((96, 112), (110, 128)), ((300, 200), (128, 85))]
+)
+def test_registration_works_on_a_grid_of_one_size(model, size, working):
+    seen = []
+    model.mrrn.register_forward_pre_hook(lambda _, images: seen.append(tuple(images[0].shape[-2:])))
+    model.align(picture(64, 80), picture(*size, 3))
+    assert set(seen) == {working}
 
 
 def test_fine_infrared_is_reduced_before_it_is_sampled():

@@ -42,6 +42,7 @@ FORMAT_VERSION = 1
 TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
 FEATHER = 1 / 64  # of the longer side: how softly the fused image ends where infrared data ends
 ALIASING = 1.5  # infrared pixels in a visible one, above which the infrared image is reduced first
+ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
 Stage = Literal["resize", "search", "dense"]
 Fixed = Literal["pseudo-infrared", "visible"]
@@ -58,8 +59,9 @@ class UmfuseConfig:
         difn: See `DifnConfig`.
         fixed: What the infrared image is registered to: what CPSTN makes of the visible image, or
             its luma.
-        working_size: Longer side in pixels of the grid that CPSTN and MRRN run on; larger visible
-            images are reduced to it and the field is enlarged.
+        working_size: Longer side in pixels of the grid that CPSTN and MRRN run on: visible images
+            are reduced to it, or enlarged to at most twice their size, and the field is brought
+            back.
         orientation_sigma: Scale in working pixels of the orientation features that MRRN sees.
     """
 
@@ -260,32 +262,33 @@ class Umfuse(
         if torch.equal(transform, plain.to(transform)):
             stage = "resize"
 
-        reduce = min(1.0, self.config.working_size / max(size))
-        working = (max(8, round(size[0] * reduce)), max(8, round(size[1] * reduce)))
-        small = F.interpolate(visible, working, mode="bilinear", antialias=True)
+        factor = min(ENLARGE, self.config.working_size / max(size))
+        working = (max(8, round(size[0] * factor)), max(8, round(size[1] * factor)))
+        small = F.interpolate(visible, working, mode="bilinear", antialias=factor < 1)
         up = warp.resize_transform(working, size).to(transform)
         reduced, scale = _reduce(infrared, warp.from_transform(transform @ up, working))
-        down = scale @ transform @ up
+        start = transform @ up  # from working pixels
         with self._autocast():
             pseudo = self.render(small) if self.config.fixed == "pseudo-infrared" else None
-            displacement = self.displace(reduced, small, down, pseudo)
-        if self._improves(reduced, small, down, displacement):
-            stage = "dense"
+            first = self.displace(reduced, small, scale @ start, pseudo)
+            # The homography that fits the field is a better start than that of the search.
+            better = warp.to_transform(warp.project(start, warp.to_coordinates(first)))[0]
+            displacement = self.displace(reduced, small, scale @ better, pseudo)
+        before = warp.from_transform(scale @ start, working)
+        after = warp.project(scale @ better, warp.to_coordinates(displacement))
+        if self._improves(reduced, small, before, after):
+            stage, transform = "dense", better @ up.inverse()
         else:
             displacement = torch.zeros_like(displacement)
         coordinates = warp.project(transform, warp.to_coordinates(warp.resize(displacement, size)))
         valid = warp.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
         return Alignment(coordinates, transform, valid, found.confidence, stage)
 
-    def _improves(
-        self, infrared: Tensor, visible: Tensor, transform: Tensor, displacement: Tensor
-    ) -> bool:
-        """Says whether a displacement makes the pair more similar than its transform alone."""
+    def _improves(self, infrared: Tensor, visible: Tensor, before: Tensor, after: Tensor) -> bool:
+        """Says whether other coordinates make the pair more similar."""
         scores: list[float] = []
-        for field_ in (torch.zeros_like(displacement), displacement):
-            moved, valid = warp.sample(
-                infrared, warp.project(transform, warp.to_coordinates(field_))
-            )
+        for coordinates in (before, after):
+            moved, valid = warp.sample(infrared, coordinates)
             scores.append(float(search.similarity(luma(visible), moved, valid)))
         logger.debug("similarity after search %.4f, after the dense stage %.4f", *scores)
         return scores[1] > scores[0] + GAIN
