@@ -150,13 +150,14 @@ def aligned_rows(
 
 
 def misaligned_rows(
-    case: str, model: Umfuse, limit: int | None, results: dict[str, Path]
+    case: str, model: Umfuse, method: str, limit: int | None, results: dict[str, Path]
 ) -> Iterator[tuple[object, ...]]:
     """Yields a line for every way to align and fuse."""
     samples = raw_on_visible() if case == "raw-test" else registration.cases()[case]()
     every = methods.fusers(model)
     fusers = {name: every[name] for name in FUSERS_AFTER}
-    table = after(data.progress(case, samples, limit), methods.aligners(model), fusers, results)
+    aligners = registration.chosen(model, method)
+    table = after(data.progress(case, samples, limit), aligners, fusers, results)
     for (alignment, fuser), values in table.items():
         aligned = table.get((ALIGNED, fuser))
         share = "" if aligned is None or alignment == ALIGNED else kept(values, aligned)
@@ -170,6 +171,7 @@ def main() -> None:
     parser.add_argument("--weights", help="as in umfuse.load; by default the embedded ones")
     parser.add_argument("--limit", type=int, help="pairs a set, for a quick look")
     parser.add_argument("--only", default="", help="cases that hold this text, such as fusion-")
+    parser.add_argument("--method", default="", help="alignments that hold this text")
     parser.add_argument(
         "--results", type=registration.named, action="append", default=[], metavar="NAME=FOLDER"
     )
@@ -194,7 +196,7 @@ def main() -> None:
             print(case)
             head = ("aligned by", "fused by", *SHORT, "kept")
             head += ("paper: CC / VIF / SSIM",) if name in PAPER else ()
-            rows = misaligned_rows(name, model, arguments.limit, results(case))
+            rows = misaligned_rows(name, model, arguments.method, arguments.limit, results(case))
             data.report(arguments, case, head, rows)
 
 

@@ -147,7 +147,8 @@ CLASSICAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def aligners(model: Umfuse) -> dict[str, Align]:
     """Returns every way to align by name; networks only if `benchmarks.train` trained them.
 
-    The search of a pair is that of the whole pipeline, if that was asked for the pair just before.
+    The homography of a pair is that of the whole pipeline, if that was asked for the pair just
+    before.
     """
     found: dict[str, Align] = {"misaligned input": by_transform(plain)}
     for name, network in train.trained("registration/"):
@@ -155,9 +156,9 @@ def aligners(model: Umfuse) -> dict[str, Align]:
         found[name] = by_network(network, render)
     for name, find in CLASSICAL.items():
         found[name] = by_transform(find)
-    align = functools.lru_cache(maxsize=1)(model.align)  # the search is a part of it
+    align = functools.lru_cache(maxsize=1)(model.align)
     found["umfuse"] = lambda infrared, visible: align(infrared, visible).coordinates
-    found["umfuse, search alone"] = by_transform(lambda *pair: align(*pair).transform)
+    found["umfuse, homography"] = by_transform(lambda *pair: align(*pair).transform)
     return found
 
 

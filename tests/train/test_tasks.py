@@ -15,6 +15,7 @@ from umfuse.networks import MrrnConfig
 from umfuse.train import Grouped, MrrnWeights
 from umfuse.train.tasks.common import total
 
+PAPER_SIZES = MrrnConfig(channels=(4, 8), decoder=(8,), refine=(8,))
 TASKS = {
     "difn": difn_task,
     "cpstn": cpstn_task,
@@ -41,7 +42,7 @@ def test_a_task_learns_two_pairs(batch, make, part, rate):
     [
         (lambda: difn_task(PAPER_DIFN), 40, 5e-3, 0.85),
         (cycle_task, 20, 3e-3, 0.6),
-        (lambda: mrrn_task(weights=PAPER_MRRN), 30, 3e-3, 0.9),
+        (lambda: mrrn_task(PAPER_SIZES, weights=PAPER_MRRN), 30, 3e-3, 0.9),
         (mrrn_task, 30, 3e-3, 0.5),
         (joint_task, 12, 5e-3, 0.7),
     ],
@@ -81,8 +82,7 @@ def test_the_sum_wants_every_part():
 
 
 def test_the_papers_mrrn_trains_too(batch):
-    config = MrrnConfig(channels=(4, 8), decoder=(8,), refine=(8,))
-    task = mrrn_task(config, weights=PAPER_MRRN)
+    task = mrrn_task(PAPER_SIZES, weights=PAPER_MRRN)
     parts = task(batch)
     parts["loss"].backward()
     assert parts["similarity"] > 0
