@@ -122,7 +122,7 @@ def test_forward_takes_a_batch_of_any_sizes(model):
 @pytest.mark.parametrize("mrrn", [TINY.mrrn, MrrnConfig(channels=(4, 4), in_channels=3)])
 def test_cpstn_runs_only_where_its_image_is_registered_to(model, mrrn, monkeypatch):
     """And then the network sees it in the place of the visible luma."""
-    infrared, visible = picture(64, 64), picture(64, 64, 3, seed=5)
+    infrared, visible = picture(128, 128), picture(128, 128, 3, seed=5)
     seen = []
     for fixed in ("pseudo-infrared", "visible"):
         other = Umfuse(replace(TINY, mrrn=mrrn, fixed=fixed)).eval()
