@@ -120,7 +120,7 @@ def test_forward_takes_a_batch_of_any_sizes(model):
 
 
 @pytest.mark.parametrize("mrrn", [TINY.mrrn, MrrnConfig(channels=(4, 4), in_channels=3)])
-def test_cpstn_runs_only_where_its_image_is_registered_to(model, mrrn, monkeypatch):
+def test_cpstn_runs_only_where_its_image_is_registered_to(mrrn):
     """And then the network sees it in the place of the visible luma."""
     infrared, visible = picture(128, 128), picture(128, 128, 3, seed=5)
     edges = []

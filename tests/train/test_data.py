@@ -150,6 +150,15 @@ def test_a_curve_changes_levels_not_places():
     assert torch.equal(never, image)
 
 
+def test_looks_are_exact_under_autocast():
+    looks, image = Photometric(blur=3.0, curve=1.0), torch.rand(1, 24, 24)
+    expected = looks(image, torch.Generator().manual_seed(1))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = looks(image, torch.Generator().manual_seed(1))
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)
+
+
 def test_white_that_is_blurred_and_inverted_stays_a_number():
     looks = Photometric(gamma=0.7, blur=1.5, invert=1.0)
     white = torch.ones(1, 40, 40)
