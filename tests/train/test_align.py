@@ -132,7 +132,7 @@ def test_a_model_adds_its_displacement():
             field[:, 0] = torch.linspace(4, 8, width)
             coordinates = warp.project(plain, warp.to_coordinates(field))
             valid = warp.inside(coordinates, tuple(infrared.shape[-2:]))
-            return Alignment(coordinates, plain, valid, 0.9, "dense", torch.zeros(1, 1, 1, 1))
+            return Alignment(coordinates, plain, valid, 0.9, "dense")
 
     infrared, visible = scene(1, 96, 128), scene(1, 96, 128).expand(-1, 3, -1, -1)
     aligner = Aligner(model=Model())
