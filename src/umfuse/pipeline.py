@@ -203,7 +203,7 @@ class Umfuse(
         if transform is None:
             transform = warp.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
         transform = transform.to(visible.device)
-        pseudo = self.render(visible) if self.config.fixed == "pseudo-infrared" else None
+        pseudo = self._pseudo(visible)
         displacement = self.displace(infrared, visible, transform, pseudo)
         registered, valid = warp.sample(
             infrared, warp.project(transform, warp.to_coordinates(displacement))
@@ -219,6 +219,10 @@ class Umfuse(
         """
         rendered: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1))
         return rendered.float()
+
+    def _pseudo(self, visible: Tensor) -> Tensor | None:
+        """Returns what CPSTN renders, if the infrared image is registered to that."""
+        return self.render(visible) if self.config.fixed == "pseudo-infrared" else None
 
     def displace(
         self, infrared: Tensor, visible: Tensor, transform: Tensor, pseudo: Tensor | None = None
@@ -269,7 +273,7 @@ class Umfuse(
         reduced, scale = _reduce(infrared, warp.from_transform(transform @ up, working))
         start = transform @ up  # from working pixels
         with self._autocast():
-            pseudo = self.render(small) if self.config.fixed == "pseudo-infrared" else None
+            pseudo = self._pseudo(small)
             first = self.displace(reduced, small, scale @ start, pseudo)
             # The homography that fits the field is a better start than that of the search.
             better = warp.to_transform(warp.project(start, warp.to_coordinates(first)))[0]
