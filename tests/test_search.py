@@ -61,6 +61,19 @@ def test_known_homography_is_found(degrees, perspective):
     assert error(found, truth, size) < 1.0
 
 
+def test_a_pair_that_is_clear_at_once_is_not_searched(monkeypatch):
+    def everywhere(*_):
+        raise AssertionError("the coarse grid was searched")
+
+    image = scene(6, (300, 400))
+    monkeypatch.setattr("umfuse.search._coarse", everywhere)
+    truth = torch.eye(3, dtype=torch.float64)
+    truth[:2, 2] = torch.tensor([4.0, -3.0])
+    found = search(seen(image, truth, (300, 400)), thermal(image))
+    assert error(found, truth, (300, 400)) < 0.5
+    assert found.confidence > 0.9
+
+
 @pytest.mark.parametrize("share", [0.55, 1.8])
 def test_fields_of_view_that_differ_by_nearly_two(share):
     """`share` is the part of the infrared frame that the visible camera sees."""

@@ -290,10 +290,9 @@ class Umfuse(
 
     def _improves(self, infrared: Tensor, visible: Tensor, before: Tensor, after: Tensor) -> bool:
         """Says whether other coordinates make the pair more similar."""
-        scores: list[float] = []
-        for coordinates in (before, after):
-            moved, valid = warp.sample(infrared, coordinates)
-            scores.append(float(search.similarity(luma(visible), moved, valid)))
+        both = torch.cat((before, after))
+        moved, valid = warp.sample(infrared.expand(2, -1, -1, -1), both)
+        scores = cast("list[float]", search.similarity(luma(visible), moved, valid).tolist())
         logger.debug("similarity after search %.4f, after the dense stage %.4f", *scores)
         return scores[1] > scores[0] + GAIN
 

@@ -12,6 +12,7 @@ which fits by chance does not win over a large one which fits less well but for 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple, cast
 
 import torch
@@ -32,6 +33,8 @@ SCALE_STEP = 1.08  # half a step moves the end of a half frame of 80 px by 3 px,
 ASPECTS = (0.9, 1.0, 1.11)  # pixel aspects; the raw RoadScene pairs need 0.93 to 1.14
 PEAKS = 3  # peaks kept per scale, aspect and rotation
 CANDIDATES = 8  # distinct peaks of each coarse grid that are refined
+FIRST = 2  # of them before the others
+CLEAR = 150.0  # evidence (with its prior) that ends the search; wrong places had up to 125
 DISTINCT = 0.05  # of the infrared long side: closer candidates are one
 NORMALISING_RADIUS = 12  # pixels around which gradient energy is averaged
 WHITENING_RADIUS = 8  # pixels; local means carry the layout (sky, road), not the position
@@ -43,11 +46,12 @@ NEAR_BONUS = 6.0  # log of about how many more places there are far away than ne
 SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35  # weak Gaussian prior
 ENOUGH = 10.0  # evidence (with its prior) below which nothing is moved
 # The last refinement: infrared long side, blur, stride of the points, steps.
-FINE = ((320, 1.3, 1, 10), (320, 0.8, 1, 10), (480, 0.8, 2, 8))
+FINE = ((320, 1.3, 2, 10), (320, 0.8, 2, 10), (480, 0.8, 2, 8))
 # What two cameras side by side may differ by, standard deviations with the half long side as unit:
 # shear, perspective right and down, log aspect, rotation. Pixels are square, axes nearly parallel.
 SPREADS = (0.01, 0.02, 0.02, 0.1, 0.02)
 PIXELS_PER_TERM = 32.0  # as PIXELS_PER_SAMPLE, where the prior of the last refinement is weighed
+SETTLED = 2e-4  # of the half long side: 0.05 pixels at 480
 BORDER = 2  # pixels at the edge of a mask whose gradients are not trusted
 SMALLEST = 8  # pixels; below it there is nothing to search
 
@@ -99,18 +103,7 @@ def search(visible: Tensor, infrared: Tensor) -> Search:
     before, after = _resizing(size, _size(small)), _resizing(target, _size(reduced))
     frame = _Frame(small, reduced, _resizing(_size(small), _size(reduced)))
 
-    found = _coarse(frame)
-    starts = torch.cat((_stays(frame), found))
-    # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
-    wide = _refine(frame, starts, SMALL_SIZE, ((1.2, 12),), 1000)
-    middle = torch.cat(
-        (
-            _refine(frame, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)), 1000),
-            _refine(frame, wide, MIDDLE_SIZE, ((1.0, 8),), 1000),
-        )
-    )
-    evidence, _ = _evidence(frame, middle, MIDDLE_SIZE)
-    rank = evidence + _log_prior(frame, middle)
+    middle, evidence, rank = _candidates(frame)
     best = int(rank.argmax())
     far = _distance(frame, middle, middle[best]) > DISTINCT
     rival = float(rank[far].max()) if bool(far.any()) else 0.0
@@ -191,11 +184,42 @@ class _Frame(NamedTuple):
     plain: Tensor
 
 
+def _candidates(frame: _Frame) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns refined transforms ``(N, 3, 3)``, their evidence, and that with their prior."""
+    transforms, evidence = torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0)
+    rank = evidence
+    for starts in _starts(frame):
+        reached = _reach(frame, starts)
+        transforms = torch.cat((transforms, reached))
+        evidence = torch.cat((evidence, _evidence(frame, reached, MIDDLE_SIZE)[0]))
+        rank = evidence + _log_prior(frame, transforms)
+        if float(rank.max()) >= CLEAR:
+            break
+    return transforms, evidence, rank
+
+
+def _starts(frame: _Frame) -> Iterator[Tensor]:
+    """Yields transforms to refine, ``(N, 3, 3)`` each, what is likelier and cheaper first."""
+    yield _stays(frame)
+    for longest, rotations in COARSE:
+        found = _coarse(frame, longest, rotations)
+        yield found[:FIRST]
+        yield found[FIRST:]
+
+
+def _reach(frame: _Frame, starts: Tensor) -> Tensor:
+    """Returns the transforms that starts lead to, two for each: ``(2 N, 3, 3)``."""
+    # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
+    wide = _refine(frame, starts, SMALL_SIZE, ((1.2, 12),), 1000)
+    straight = _refine(frame, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)), 1000)
+    return torch.cat((straight, _refine(frame, wide, MIDDLE_SIZE, ((1.0, 8),), 1000)))
+
+
 # --- coarse: every scale, aspect, rotation and translation ---------------------------------------
 
 
-def _coarse(frame: _Frame) -> Tensor:
-    """Returns the likely distinct transforms of the coarse grids, best first: ``(N, 3, 3)``."""
+def _coarse(frame: _Frame, longest: int, rotations: tuple[float, ...]) -> Tensor:
+    """Returns the likely distinct transforms of a coarse grid, best first: ``(N, 3, 3)``."""
     (h, w), (height, width) = _size(frame.visible), _size(frame.infrared)
     low = SCALES[0] * min(width / w, height / h)
     high = SCALES[1] * max(width / w, height / h)
@@ -211,22 +235,21 @@ def _coarse(frame: _Frame) -> Tensor:
                 inner.append((x, y))
             else:
                 outer.append((1 / x, 1 / y))
+    evidence, transforms = _slide(frame.infrared, frame.visible, inner, longest, rotations)
+    if outer:
+        more, back = _slide(frame.visible, frame.infrared, outer, longest, rotations)
+        evidence = torch.cat((evidence, more))
+        transforms = torch.cat((transforms, back.inverse()))
+    rank = evidence + _log_prior(frame, transforms)
+    places = _corners(transforms, (h, w))
     found: list[Tensor] = []
-    for longest, rotations in COARSE:
-        evidence, transforms = _slide(frame.infrared, frame.visible, inner, longest, rotations)
-        if outer:
-            more, back = _slide(frame.visible, frame.infrared, outer, longest, rotations)
-            evidence = torch.cat((evidence, more))
-            transforms = torch.cat((transforms, back.inverse()))
-        rank = evidence + _log_prior(frame, transforms)
-        places = _corners(transforms, (h, w))
-        for _ in range(CANDIDATES):
-            best = int(rank.argmax())
-            if rank[best] == -math.inf:
-                break
-            found.append(transforms[best])
-            apart = _length(places - places[best]).mean(-1)
-            rank[apart < DISTINCT * max(height, width)] = -math.inf
+    for _ in range(CANDIDATES):
+        best = int(rank.argmax())
+        if rank[best] == -math.inf:
+            break
+        found.append(transforms[best])
+        apart = _length(places - places[best]).mean(-1)
+        rank[apart < DISTINCT * max(height, width)] = -math.inf
     return torch.stack(found)
 
 
@@ -244,16 +267,15 @@ def _slide(
     mask = _inner(torch.ones(1, 1, *grid, device=fixed.device))
     still = _whiten(orientation(_resized(fixed, grid), COARSE_SIGMA)) * mask
     h, w = _size(moving)
+    down, right = h * float(reduce[1, 1]), w * float(reduce[0, 0])
+    sizes = [(max(SMALLEST, round(down * y)), max(SMALLEST, round(right * x))) for x, y in scales]
+    correlate = _Correlation(still, mask, (max(y for y, _ in sizes), max(x for _, x in sizes)))
     evidence: list[Tensor] = []
     transforms: list[Tensor] = []
-    for x, y in scales:
-        size = (
-            max(SMALLEST, round(h * y * float(reduce[1, 1]))),
-            max(SMALLEST, round(w * x * float(reduce[0, 0]))),
-        )
+    for size in sizes:
         turned, inside = _rotated(_resized(moving, size), rotations)
         features = _whiten(orientation(turned, COARSE_SIGMA)) * inside
-        maps = _correlate(still, mask, features, inside)
+        maps = correlate(features, inside)
         # A peak is as high as all pixels within its reach.
         ridge = F.max_pool2d(maps, (1, 7), 1, (0, 3))
         ridge = F.max_pool2d(ridge, (7, 1), 1, (3, 0))
@@ -267,51 +289,67 @@ def _slide(
     return torch.cat(evidence).cpu(), torch.cat(transforms)
 
 
-def _correlate(still: Tensor, mask: Tensor, moving: Tensor, inside: Tensor) -> Tensor:
-    """Returns the evidence of every shift that keeps the centre of `moving` inside.
+class _Correlation:
+    """The evidence of every shift of one image over another.
 
     Args:
         still: ``(1, 2, H, W)`` features.
         mask: ``(1, 1, H, W)``, 0 where `still` is unknown (and zero).
-        moving: ``(B, 2, h, w)`` features.
-        inside: ``(B, 1, h, w)``, 0 where `moving` is unknown (and zero).
-
-    Returns:
-        ``(B, H, W)``: entry ``[y, x]`` puts the first pixel of `moving`
-        at ``(y - h // 2, x - w // 2)``.
+        largest: Height and width that no moving image exceeds.
     """
-    (height, width), (h, w) = _size(still), _size(moving)
-    coarse = 4  # overlaps are smooth: a quarter of the resolution does
-    size = (_fast(max(height + h // 2 + 1, h)), _fast(max(width + w // 2 + 1, w)))
-    product = _cross(still, moving, size).sum(1)
-    low = (size[0] // coarse, size[1] // coarse)
-    power, moved = (x.square().sum(1, keepdim=True) for x in (still, moving))
-    pair = (torch.cat((power, mask, mask), 1), torch.cat((inside, moved, inside), 1))
-    pooled = [
-        F.avg_pool2d(F.pad(x, (0, -x.shape[3] % coarse, 0, -x.shape[2] % coarse)), coarse)
-        for x in pair
-    ]
-    sums = _cross(pooled[0], pooled[1], low) * coarse**2
-    # Entry i of the small maps is shift 4 i, entry 0 of the large ones shift 0.
-    sums = F.pad(sums, (0, 1, 0, 1), mode="circular")
-    big = (low[0] * coarse + 1, low[1] * coarse + 1)
-    sums = F.interpolate(sums, big, mode="bilinear", align_corners=True)[..., :-1, :-1]
-    sums = sums.clamp_min(1e-3)
-    maps = _gain(product / (sums[:, 0] * sums[:, 1] + 1e-3).sqrt(), sums[:, 2])
-    rows = torch.arange(-(h // 2), height - h // 2, device=still.device) % size[0]
-    columns = torch.arange(-(w // 2), width - w // 2, device=still.device) % size[1]
-    return maps[:, rows][:, :, columns]
+
+    COARSE = 4  # overlaps are smooth: a quarter of the resolution does
+
+    def __init__(self, still: Tensor, mask: Tensor, largest: tuple[int, int]) -> None:
+        self.shape = height, width = _size(still)
+        h, w = largest
+        self.size = (_fast(max(height + h // 2 + 1, h)), _fast(max(width + w // 2 + 1, w)))
+        self.low = (self.size[0] // self.COARSE, self.size[1] // self.COARSE)
+        self.still = _spectrum(still, self.size)
+        power = still.square().sum(1, keepdim=True)
+        self.sums = _spectrum(self._pool(torch.cat((power, mask, mask), 1)), self.low)
+
+    def __call__(self, moving: Tensor, inside: Tensor) -> Tensor:
+        """Returns the evidence of every shift that keeps the centre of `moving` inside.
+
+        Args:
+            moving: ``(B, 2, h, w)`` features.
+            inside: ``(B, 1, h, w)``, 0 where `moving` is unknown (and zero).
+
+        Returns:
+            ``(B, H, W)``: entry ``[y, x]`` puts the first pixel of `moving`
+            at ``(y - h // 2, x - w // 2)``.
+        """
+        (height, width), (h, w) = self.shape, _size(moving)
+        spectrum = (self.still * _spectrum(moving, self.size).conj()).sum(1)
+        product = cast("Tensor", torch.fft.irfft2(spectrum, s=self.size))
+        moved = moving.square().sum(1, keepdim=True)
+        other = _spectrum(self._pool(torch.cat((inside, moved, inside), 1)), self.low)
+        sums = cast("Tensor", torch.fft.irfft2(self.sums * other.conj(), s=self.low))
+        # Entry i of the small maps is shift 4 i, entry 0 of the large ones shift 0.
+        sums = F.pad(sums * self.COARSE**2, (0, 1, 0, 1), mode="circular")
+        big = (self.low[0] * self.COARSE + 1, self.low[1] * self.COARSE + 1)
+        sums = F.interpolate(sums, big, mode="bilinear", align_corners=True)[..., :-1, :-1]
+        sums = sums.clamp_min(1e-3)
+        maps = _gain(product / (sums[:, 0] * sums[:, 1] + 1e-3).sqrt(), sums[:, 2])
+        rows = torch.arange(-(h // 2), height - h // 2, device=moving.device) % self.size[0]
+        columns = torch.arange(-(w // 2), width - w // 2, device=moving.device) % self.size[1]
+        return maps[:, rows][:, :, columns]
+
+    def _pool(self, maps: Tensor) -> Tensor:
+        h, w = _size(maps)
+        return F.avg_pool2d(F.pad(maps, (0, -w % self.COARSE, 0, -h % self.COARSE)), self.COARSE)
 
 
-def _cross(a: Tensor, b: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns the circular cross-correlation of two stacks of maps at a padded size."""
-    spectra = [cast("Tensor", torch.fft.rfft2(one, s=size)) for one in (a, b)]
-    return cast("Tensor", torch.fft.irfft2(spectra[0] * spectra[1].conj(), s=size))
+def _spectrum(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    return cast("Tensor", torch.fft.rfft2(maps, s=size))
 
 
 def _rotated(image: Tensor, rotations: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Returns the image turned by each angle about its centre, and where it is valid."""
     size = _size(image)
+    if rotations == (0.0,):
+        return image, _inner(torch.ones_like(image))
     maps = _turns(size, rotations).inverse().to(image)
     place = _project(maps, _pixels(size, image.device).flatten(1, 2))
     turned = _sample(image.expand(len(maps), -1, -1, -1), place.reshape(-1, *size, 2))
@@ -588,6 +626,7 @@ def _ascend(level: _Level, start: Tensor, steps: int) -> Tensor:
     precision = torch.tensor(SPREADS, dtype=torch.float64) ** -2
     steady = torch.eye(8, dtype=torch.float64)
     current, best, highest = start, start, -math.inf
+    settled = False
     for step in range(steps + 1):
         matrix = current.to(level.points)
         seen = _project(matrix, level.points)  # normalised infrared
@@ -605,7 +644,7 @@ def _ascend(level: _Level, start: Tensor, steps: int) -> Tensor:
         score = float(score - 0.5 * (precision * bends.square()).sum())
         if score > highest:
             best, highest = current, score
-        if step == steps:
+        if step == steps or settled:
             break
         depth = (level.points @ matrix[2, :2] + matrix[2, 2])[:, None]
         by_x = (matrix[:2, 0] - seen * matrix[2, 0]) / depth  # of `seen`, (N, 2)
@@ -633,6 +672,7 @@ def _ascend(level: _Level, start: Tensor, steps: int) -> Tensor:
         change = F.pad(change.clamp(-0.1, 0.1), (0, 1)).view(3, 3)
         current = current @ (torch.eye(3, dtype=torch.float64) + change)
         current = current / current[2, 2]
+        settled = float(change.abs().max()) < SETTLED
     return best
 
 
