@@ -1,7 +1,7 @@
 """Parameters, time and memory of registration and fusion: `python -m benchmarks.efficiency`.
 
 The pair is a rendered street as two cameras of one size see it, 11 pixels apart on average at
-640x512; in "register far" and in "fuse" 36, with another field of view and a turned camera, where
+640x512; in "register far" and in "fuse" 35, with another field of view and a turned camera, where
 the search has to look everywhere.
 
 The paper's Table 3 counts MRRN and DIFN alone, on 64x64 pixels; CPSTN, which inference needs, is in

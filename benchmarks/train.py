@@ -5,9 +5,10 @@ RoadScene alone, and lands in ``runs/benchmarks/NAME``. A variant that was stopp
 is done is not trained again. The figures are those of short trainings on a CPU: within a table they
 compare, beyond it they do not.
 
-- mono: FlowNet, VoxelMorph and the paper's MRRN (K = 2), within each modality, by the known
-  displacement (0 to 5 px on average) and by the similarity of the images. From scratch, none of
-  them learns anything across modalities in a training of this length.
+- mono: FlowNet, VoxelMorph, the paper's MRRN (K = 2) and the matcher of the default model, within
+  each modality, by the known displacement (0 to 5 px on average) and, but for the matcher, by the
+  similarity of the images. From scratch, the paper's three learn nothing across modalities in a
+  training of this length.
 - registration: the same, started from there, across modalities by the known displacement: with the
   visible luma as the fixed image, and with the pseudo-infrared image of the embedded CPSTN.
 - difn: the embedded DIFN's size with another interaction, or without one term of its loss.
@@ -30,7 +31,7 @@ from benchmarks.baselines import FlowNet, VoxelMorph
 from torch import Tensor, nn
 
 import umfuse
-from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Mrrn
+from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Matcher, MatcherConfig, Mrrn
 from umfuse.train import (
     CpstnTask,
     CpstnWeights,
@@ -146,19 +147,25 @@ def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
 EMBEDDED_DIFN = DifnConfig(features=16, output="blend")
 DIFN_TERMS = ("structure", "gradient", "saliency", "intensity")
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
-REGISTRATION = {"VoxelMorph": VoxelMorph, "MRRN": Mrrn, "FlowNet+STN": FlowNet}
 ALIKE = MrrnWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
 KNOWN = MrrnWeights(distance=1.0, smooth=0.5)
+# Network, its terms within one modality, and across two.
+REGISTRATION: dict[str, tuple[Callable[[], nn.Module], MrrnWeights, MrrnWeights]] = {
+    "VoxelMorph": (VoxelMorph, ALIKE, KNOWN),
+    "MRRN": (Mrrn, ALIKE, KNOWN),
+    "FlowNet+STN": (FlowNet, ALIKE, KNOWN),
+    "Matcher": (lambda: Matcher(MatcherConfig(in_channels=1)), MrrnWeights(), MrrnWeights()),
+}
 VARIANTS: dict[str, Variant] = {
-    f"mono/{name}": _mrrn(build, ALIKE, steps=1200, mono=1.0)
-    for name, build in REGISTRATION.items()
+    f"mono/{name}": _mrrn(build, mono, steps=1200, mono=1.0)
+    for name, (build, mono, _) in REGISTRATION.items()
 }
 VARIANTS |= {
     f"registration/{name}{suffix}": _mrrn(
-        build, KNOWN, steps=700, mono=0.1, pseudo=bool(suffix), start=f"mono/{name}"
+        build, across, steps=700, mono=0.1, pseudo=bool(suffix), start=f"mono/{name}"
     )
     for suffix in ("", " + CPSTN")
-    for name, build in REGISTRATION.items()
+    for name, (build, _, across) in REGISTRATION.items()
 }
 VARIANTS |= {
     "difn/equation": _difn(lambda: Difn(replace(EMBEDDED_DIFN, interaction="equation"))),
