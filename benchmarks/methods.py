@@ -212,14 +212,18 @@ def difn(model: Umfuse) -> Fuse:
 
 
 def fusers(model: Umfuse) -> dict[str, Fuse]:
-    """Returns every way to fuse by name."""
-    return {
+    """Returns every way to fuse by name; the paper's network only if `benchmarks.train` did."""
+    found: dict[str, Fuse] = {
         "average": average,
         "saliency mean": saliency_mean,
         "maximum": torch.maximum,
         "Laplacian pyramid": laplacian_pyramid,
-        "umfuse": difn(model),
     }
+    for _, network in train.trained("difn/paper"):
+        paper = Umfuse().eval()
+        paper.difn = network
+        found["paper's DIFN"] = difn(paper)
+    return {**found, "umfuse": difn(model)}
 
 
 def _blur(image: Tensor) -> Tensor:

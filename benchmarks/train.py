@@ -11,7 +11,8 @@ compare, beyond it they do not.
   training of this length.
 - registration: the same, started from there, across modalities by the known displacement: with the
   visible luma as the fixed image, and with the pseudo-infrared image of the embedded CPSTN.
-- difn: the embedded DIFN's size with another interaction, or without one term of its loss.
+- difn: the embedded DIFN's size with another interaction, or without one term of its loss; and the
+  paper's network by the paper's loss ("paper"), for which 300 steps are far from its 300 epochs.
 - cpstn: the embedded CPSTN's loss without one of its terms.
 - mrrn: the paper's MRRN without one term of its loss.
 """
@@ -31,8 +32,9 @@ from benchmarks.baselines import FlowNet, VoxelMorph
 from torch import Tensor, nn
 
 import umfuse
-from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Matcher, MatcherConfig, Mrrn
+from umfuse.networks import Cpstn, CpstnConfig, Difn, Matcher, MatcherConfig, Mrrn
 from umfuse.train import (
+    RECIPES,
     CpstnTask,
     CpstnWeights,
     DeformConfig,
@@ -50,6 +52,7 @@ from umfuse.train import (
 )
 
 RUNS = Path("runs/benchmarks")
+EMBEDDED = RECIPES["default"].model
 _LOOKS = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
 
 
@@ -93,7 +96,7 @@ class Pixels:
 
 
 def _without_interaction() -> nn.Module:
-    network = Difn(EMBEDDED_DIFN)
+    network = Difn(EMBEDDED.difn)
     network.interaction = Concatenation()
     return network
 
@@ -144,8 +147,7 @@ def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
     return {"all": weights} | {f"no {t}": replace(weights, **{t: 0.0}) for t in terms}
 
 
-EMBEDDED_DIFN = DifnConfig(features=16, output="blend")
-DIFN_TERMS = ("structure", "gradient", "saliency", "intensity")
+DIFN_TERMS = ("structure", "gradient", "saliency", "differences", "fidelity")
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
 ALIKE = MrrnWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
 KNOWN = MrrnWeights(distance=1.0, smooth=0.5)
@@ -168,11 +170,12 @@ VARIANTS |= {
     for name, (build, _, across) in REGISTRATION.items()
 }
 VARIANTS |= {
-    "difn/equation": _difn(lambda: Difn(replace(EMBEDDED_DIFN, interaction="equation"))),
+    "difn/paper": _difn(Difn, RECIPES["paper"].stages["difn"].objective.weights),
+    "difn/equation": _difn(lambda: Difn(replace(EMBEDDED.difn, interaction="equation"))),
     "difn/concatenation": _difn(_without_interaction),
 }
 VARIANTS |= {
-    f"difn/{name}": _difn(lambda: Difn(EMBEDDED_DIFN), weights)
+    f"difn/{name}": _difn(lambda: Difn(EMBEDDED.difn), weights)
     for name, weights in _each_without(DifnWeights(), DIFN_TERMS).items()
 }
 VARIANTS |= {

@@ -120,9 +120,22 @@ def test_the_saliency_mean_costs_nothing():
     torch.testing.assert_close(losses.saliency_weight(visible, infrared), 1 - weight)
 
 
-def test_intensity_wants_the_brighter():
-    infrared, visible = image(1), image(2)
-    assert losses.intensity(torch.maximum(infrared, visible), infrared, visible) == 0
+def test_differences_want_the_contrast_of_both_sources_at_any_level():
+    infrared, visible = 0.2 + 0.2 * image(1), 0.2 + 0.2 * image(2)
+    both = infrared + visible
+    for level in (-0.3, 0.0, 0.1):
+        assert losses.differences(both + level, infrared, visible) < 1e-5
+    average = losses.differences(both / 2, infrared, visible)
+    assert 0.1 < average < losses.differences(visible, infrared, visible)
+
+
+def test_fidelity_wants_the_contrast_of_the_sources():
+    picture = 0.3 + 0.4 * image(1, 48, 48)
+    values = [
+        float(losses.fidelity(picture.mean() + gain * (picture - picture.mean()), picture, picture))
+        for gain in (0.25, 0.5, 1.0)
+    ]
+    assert values[0] > values[1] > values[2]
 
 
 def test_smoothness_of_a_linear_field_is_its_slopes():
@@ -206,7 +219,7 @@ def test_the_pool_returns_former_fakes_and_travels_with_the_state():
         lambda x, a, b: losses.structure(x, a, b),
         lambda x, a, b: losses.joint_gradient(x, a, b),
         lambda x, a, b: losses.self_visual_saliency(x, a, b),
-        lambda x, a, b: losses.intensity(x, a, b),
+        lambda x, a, b: losses.differences(x, a, b),
         lambda x, a, b: losses.edge(x, a),
         lambda x, a, b: losses.charbonnier(x - a),
         lambda x, a, b: losses.smoothness(torch.cat((x, x), 1)),

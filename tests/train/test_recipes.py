@@ -88,7 +88,8 @@ def test_the_papers_values_are_the_papers():
         "structure": 1,
         "gradient": 20,
         "saliency": 5,
-        "intensity": 0,
+        "differences": 0,
+        "fidelity": 0,
     }  # Eq. 19
     assert cpstn.features == mrrn.features == "vgg19"
     assert mrrn.deform == "paper"

@@ -19,7 +19,7 @@ PAPER_CPSTN = CpstnWeights(
     content=8, edge=8, structure=0, perceptual=1, style=100, adversarial=1, critic=1
 )
 PAPER_MRRN = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=10)
-PAPER_DIFN = DifnWeights(structure=1, gradient=20, saliency=5, intensity=0)
+PAPER_DIFN = DifnWeights(structure=1, gradient=20, saliency=5, differences=0, fidelity=0)
 
 
 def difn_task(weights=None):

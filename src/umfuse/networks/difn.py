@@ -24,6 +24,8 @@ class DifnConfig:
             with the defaults), ``"equation"`` is Eq. 5-7 of the paper (485,889).
         output: ``"tanh"`` is the authors' last activation. ``"blend"`` predicts how much of each
             input to take and a correction within the room that is left, and so stays in [0, 1].
+        levels: Whether both paths see the mean grey levels of the two whole images: how bright is
+            bright depends on the picture, of which a pixel sees only a few neighbours.
     """
 
     features: int = 64
@@ -31,6 +33,7 @@ class DifnConfig:
     growth: int | None = None
     interaction: Interaction = "gated"
     output: Output = "tanh"
+    levels: bool = False
 
     def __post_init__(self) -> None:
         growth = self.features if self.growth is None else self.growth
@@ -52,7 +55,7 @@ class Difn(nn.Module):
 
     Two paths of one convolution and a residual dense block each, an interaction between them, and
     one or two convolutions to the image. There is no normalisation, so a tile with a margin of
-    `radius` pixels gives exactly what the whole image gives.
+    `radius` pixels and the levels of the whole image gives exactly what the whole image gives.
 
     Args:
         config: Sizes; None means the paper's.
@@ -85,12 +88,14 @@ class Difn(nn.Module):
         around = 4 if self.config.interaction == "gated" else 1
         return 1 + self.config.dense_layers + around
 
-    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+    def forward(self, infrared: Tensor, visible: Tensor, levels: Tensor | None = None) -> Tensor:
         """Returns the fused luma.
 
         Args:
             infrared: ``(B, 1, H, W)`` in [0, 1], on the grid of ``visible``.
             visible: ``(B, 1, H, W)`` in [0, 1].
+            levels: ``(B, 2, 1, 1)``, `grey_levels` of the images that these are tiles of; None
+                takes them for whole. Without ``config.levels`` they are not looked at.
 
         Returns:
             ``(B, 1, H, W)``. In [0, 1] with ``output="blend"``; in [-1, 1] with ``"tanh"``, which
@@ -105,7 +110,13 @@ class Difn(nn.Module):
                 f"{tuple(infrared.shape)} and {tuple(visible.shape)}; "
                 "register the infrared image on the visible grid and pass luma"
             )
-        features = self.interaction(self.infrared(infrared), self.visible(visible))
+        if self.config.levels:
+            known = grey_levels(infrared, visible) if levels is None else levels
+            known = known.to(visible.dtype).expand(-1, -1, *visible.shape[-2:])
+            paths = (torch.cat((infrared, known), 1), torch.cat((visible, known), 1))
+        else:
+            paths = (infrared, visible)
+        features = self.interaction(self.infrared(paths[0]), self.visible(paths[1]))
         raw: Tensor = self.tail(features)
         if self.config.output == "tanh":
             return raw.tanh()
@@ -117,14 +128,19 @@ class Difn(nn.Module):
         return mean + torch.where(correction > 0, correction * (1 - mean), correction * mean)
 
 
+def grey_levels(infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns the mean of each of two images ``(B, 1, H, W)`` as ``(B, 2, 1, 1)``."""
+    return torch.cat([image.mean((2, 3), keepdim=True) for image in (infrared, visible)], 1)
+
+
 class _Path(nn.Module):
-    """One convolution and a residual dense block: (B, 1, H, W) -> (B, features, H, W)."""
+    """One convolution and a residual dense block: (B, 1 or 3, H, W) -> (B, features, H, W)."""
 
     def __init__(self, config: DifnConfig) -> None:
         super().__init__()
         width = config.features
         growth = width if config.growth is None else config.growth
-        self.head = nn.Conv2d(1, width, 3, padding=1)
+        self.head = nn.Conv2d(3 if config.levels else 1, width, 3, padding=1)
         self.dense = nn.ModuleList(
             nn.Conv2d(width + i * growth, growth, 3, padding=1, bias=False)
             for i in range(config.dense_layers)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from umfuse import metrics
 from umfuse.metrics.similarity import scales
 
 Maps = Sequence[Tensor]
@@ -121,9 +122,31 @@ def self_visual_saliency(fused: Tensor, infrared: Tensor, visible: Tensor) -> Te
     return (_precise(fused) - target).abs().mean()
 
 
-def intensity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Returns the mean L1 distance to the brighter of the two sources."""
-    return (_precise(fused) - torch.maximum(_precise(infrared), _precise(visible))).abs().mean()
+def differences(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns how little the fused image has of each source beyond the other, in [0, 4].
+
+    Two less `umfuse.metrics.scd` (doi:10.1016/j.aeue.2015.09.004). It is 0 where the contrasts of
+    both sources add up, whatever the level, and so holds against an average that halves them.
+
+    Args:
+        fused: ``(B, 1, H, W)``; what lies outside [0, 1] counts as clipped, like below.
+        infrared: ``(B, 1, H, W)`` in [0, 1].
+        visible: ``(B, 1, H, W)`` in [0, 1].
+    """
+    images = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    return 2 - metrics.scd(*images).mean().to(_precise(fused).dtype)
+
+
+def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns minus `umfuse.metrics.vif` (doi:10.1109/TIP.2005.859378), the mean of the batch.
+
+    Args:
+        fused: As in `differences`, like the two after it.
+        infrared: See there.
+        visible: See there.
+    """
+    images = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    return -metrics.vif(*images).mean().to(_precise(fused).dtype)
 
 
 def content(image: Tensor, other: Tensor) -> Tensor:

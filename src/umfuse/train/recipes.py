@@ -302,7 +302,9 @@ _PAPER_MRRN = MrrnObjective(
     deform="paper",
     features="vgg19",
 )
-_PAPER_DIFN = DifnObjective(DifnWeights(structure=1.0, gradient=20.0, saliency=5.0, intensity=0.0))
+_PAPER_DIFN = DifnObjective(
+    DifnWeights(structure=1.0, gradient=20.0, saliency=5.0, differences=0.0, fidelity=0.0)
+)
 _PAPER_VIEWS = ViewConfig(size=(256, 256), scale=(1.0, 1.0))
 _PAPER_TRAINING = TrainConfig(
     steps=300 * 28,  # epochs of 221 pairs in batches of 8
@@ -350,13 +352,13 @@ RECIPES: Mapping[str, Recipe] = {
         UmfuseConfig(
             cpstn=CpstnConfig(filters=16, blocks=5),
             mrrn=MatcherConfig(),
-            difn=DifnConfig(features=16, output="blend"),
+            difn=DifnConfig(features=16, output="blend", levels=True),
             fixed="visible",
         ),
         {
             "difn": Stage(
                 DifnObjective(),
-                ViewConfig(size=(144, 144), scale=(0.6, 1.2), infrared=_LOOKS, visible=_LOOKS),
+                ViewConfig(size=(160, 160), scale=(0.4, 1.0), infrared=_LOOKS, visible=_LOOKS),
                 TrainConfig(steps=1500, batch=8, lr=2e-3),
             ),
             "cpstn": Stage(

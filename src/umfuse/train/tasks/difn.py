@@ -16,30 +16,31 @@ from umfuse.train.tasks.common import Batch, Parts, Task, total
 
 @dataclass(frozen=True)
 class DifnWeights:
-    """Weights of the terms of Eq. 19, and of the intensity term beside them.
+    """Weights of the terms of Eq. 19, and of two that keep the contrast beside them.
 
-    The paper's are 1, 20, 5 and 0. Between the two L1 terms of nearly equal weight the level is
-    free, and the gradient decides: more intensity ends in a plain maximum, washed out; more
-    saliency in grey targets.
+    The paper's are 1, 20, 5, 0 and 0. The saliency mean alone halves the contrast, as every average
+    does; the terms beside it want that of both sources, at the level of their mean.
 
     Attributes:
         structure: λ_ssim, of Eq. 16.
         gradient: λ_JG, of Eq. 17.
         saliency: λ_svs, of Eq. 18.
-        intensity: Of the distance to the brighter source.
+        differences: Of what the fused image lacks of each source beyond the other.
+        fidelity: Of the visual information of both sources.
     """
 
     structure: float = 0.5
     gradient: float = 45.0
-    saliency: float = 3.0
-    intensity: float = 4.0
+    saliency: float = 1.0
+    differences: float = 1.0
+    fidelity: float = 1.0
 
 
 class DifnTask(Task):
     """Trains the fusion of registered pairs by L_fus, Eq. 16 to 19.
 
-    The saliency weights are those of the registered infrared image that comes in. The intensity
-    term draws the result to the brighter source: the saliency mean alone washes the contrast out.
+    The saliency weights are those of the registered infrared image that comes in. The terms that
+    are not the paper's are computed only if they weigh.
 
     Args:
         network: Trained in place.
@@ -58,16 +59,21 @@ class DifnTask(Task):
 
     @override
     def forward(self, batch: Batch) -> Parts:
-        """Returns ``loss``, ``structure``, ``gradient``, ``saliency`` and ``intensity``."""
+        """Returns ``loss``, ``structure``, ``gradient``, ``saliency``, and two more.
+
+        ``differences`` and ``fidelity`` are 0 where they do not weigh.
+        """
         parts = self.terms(batch["infrared"], luma(batch["visible"]))
         return {"loss": total(parts, self.weights), **parts}
 
     def terms(self, infrared: Tensor, visible: Tensor) -> Parts:
         """Returns the parts of the loss for a registered pair, both ``(B, 1, H, W)``."""
         fused: Tensor = self.network(infrared, visible)
+        images, none = (fused, infrared, visible), infrared.new_zeros(())
         return {
-            "structure": losses.structure(fused, infrared, visible),
-            "gradient": losses.joint_gradient(fused, infrared, visible),
-            "saliency": losses.self_visual_saliency(fused, infrared, visible),
-            "intensity": losses.intensity(fused, infrared, visible),
+            "structure": losses.structure(*images),
+            "gradient": losses.joint_gradient(*images),
+            "saliency": losses.self_visual_saliency(*images),
+            "differences": losses.differences(*images) if self.weights.differences else none,
+            "fidelity": losses.fidelity(*images) if self.weights.fidelity else none,
         }
