@@ -126,11 +126,48 @@ def test_colour_is_the_visible_colour(scene, registration, model):
     fused = umfuse.fuse(
         scene.infrared, scene.visible, registration=registration, weights=model
     ).image
-    clipped = ((fused == 0) | (fused == 255)).any(-1)
+    clipped = ((fused == 0) | (fused == 255)).any(-1)  # or faded, at the edge of the gamut
     before = np.asarray(Image.fromarray(scene.visible).convert("YCbCr")).astype(int)
     after = np.asarray(Image.fromarray(fused).convert("YCbCr")).astype(int)
     assert clipped.mean() < 0.2
     assert np.abs(before - after)[..., 1:][~clipped].mean() <= 1
+
+
+@pytest.mark.parametrize("night", [False, True])
+def test_hardly_a_pixel_is_clipped(night, model):
+    scene = demo.render(seed=1, night=night)
+    luma = umfuse.fuse(scene.infrared, scene.visible, weights=model).luma * 255
+    assert ((luma < 0.5) | (luma > 254.5)).mean() < 0.005
+
+
+def test_a_slightly_warmer_target_of_a_16_bit_camera_is_seen(model):
+    """1 % of 16 bits is 2.6 grey levels of 8 bits, and less than the scene has anyway."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:240, :320]
+    target = np.hypot(x - 200, y - 90) < 7
+    ring = (np.hypot(x - 200, y - 90) < 20) & (np.hypot(x - 200, y - 90) > 10)
+    counts = 29000 + 2 * x + 0.01 * 65535 * target + rng.normal(0, 20, target.shape)
+    visible = (100 + 40 * np.sin(x / 7) * np.cos(y / 9)).astype(np.uint8)
+    fusion = umfuse.fuse(counts.astype(np.uint16), visible, registration=False, weights=model)
+    fused, grey = fusion.image.astype(float), visible.astype(float)
+    rise = fused[target].mean() - fused[ring].mean()
+    assert rise - (grey[target].mean() - grey[ring].mean()) > 40
+
+
+def test_16_bit_grey_comes_out_where_asked(tmp_path, scene, registration, model):
+    fusion = umfuse.fuse(scene.infrared, scene.visible, registration=registration, weights=model)
+    assert fusion.luma.dtype == np.float32
+    assert fusion.luma.shape == scene.visible.shape[:2]
+    fusion.save(tmp_path / "fused.png", grey16=True)
+    with Image.open(tmp_path / "fused.png") as saved:
+        assert saved.mode == "I;16"
+        counts = np.asarray(saved)
+    assert np.abs(counts / 65535 - fusion.luma).max() < 1e-5
+    assert len(np.unique(counts)) > 5000  # not 8 bits that were spread
+    deep = (scene.visible[..., 1].astype(np.uint16) * 257).copy()
+    mirrored = umfuse.fuse(scene.infrared, deep, registration=registration, weights=model).image
+    assert mirrored.dtype == np.uint16
+    assert len(np.unique(mirrored)) > 5000
 
 
 def test_fused_image_keeps_both_sources(scene, registration, model):

@@ -59,6 +59,14 @@ def test_register_keeps_16_bits(pair, tmp_path, capsys):
     assert sheet.is_file()
 
 
+def test_fuse_to_16_bit_grey(pair, tmp_path):
+    out = tmp_path / "fused.tif"
+    assert cli.main(["fuse", *pair, "-o", str(out), "--no-register", "--grey16"]) == 0
+    with Image.open(out) as image:
+        assert image.mode == "I;16"
+        assert np.asarray(image).max() > 255
+
+
 def test_fuse_without_registration(pair, tmp_path):
     out = tmp_path / "fused.png"
     arguments = ["fuse", *pair, "-o", str(out), "--no-register", "--sheet", str(tmp_path / "s.png")]

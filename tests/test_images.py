@@ -176,13 +176,19 @@ def test_fused_keeps_the_colour_of_the_picture() -> None:
     assert (fused.chroma - picture.chroma).abs().max() < 1 / 255
 
 
-def test_fused_clips_colours_that_leave_the_gamut() -> None:
+def test_colours_that_leave_the_gamut_fade_and_keep_luma_and_hue() -> None:
     array = np.zeros((HEIGHT, WIDTH, 3), dtype=np.uint8)
     array[..., 0] = 255
     picture = read(array)
-    fused = as_array(picture.fused(torch.ones_like(picture.luma)))
-    assert (fused[..., 0] == 255).all()  # red overflows: 255, not a wrapped dark value
-    assert (fused[..., 1] > 150).all()
+    luma = torch.linspace(0, 1, HEIGHT * WIDTH).view(1, 1, HEIGHT, WIDTH)
+    fused = read(as_array(picture.fused(luma)))
+    assert picture.chroma is not None
+    assert fused.chroma is not None
+    assert (fused.luma - luma).abs().max() < 1 / 255  # a clipped red would be too dark
+    share = (fused.chroma * picture.chroma).sum(1) / picture.chroma.square().sum(1)
+    assert (fused.chroma - share[:, None] * picture.chroma).abs().max() < 1 / 255
+    assert share.min() < 0.01  # black and white have no colour
+    assert share.max() > 0.95  # at its own luma the red is whole
 
 
 def test_fused_undoes_the_range() -> None:

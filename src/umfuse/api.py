@@ -71,19 +71,23 @@ class Fusion:
     Attributes:
         image: On the visible grid, in the kind and dtype of the visible input (a PIL image for a
             path), with the colour of the visible image.
+        luma: ``(H, W)`` float32 in [0, 1], its brightness before it was rounded.
         registration: The alignment that was used; None for a pair fused as it came.
     """
 
     image: AnyImage
+    luma: NDArray[np.float32]
     registration: Registration | None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(self, path: str | os.PathLike[str], *, grey16: bool = False) -> None:
         """Writes the fused image to a file, completely or not at all.
 
         Args:
             path: The suffix gives the format; 16-bit images need PNG or TIFF.
+            grey16: Writes the luma as 16-bit grey, whatever the visible image was.
         """
-        images.save(self.image, path)
+        grey = (self.luma * 65535).round().astype(np.uint16)
+        images.save(grey if grey16 else self.image, path)
 
 
 def load(source: str | os.PathLike[str] | None = None, *, device: Device | None = None) -> Umfuse:
@@ -176,7 +180,8 @@ def fuse(
     moved = pipeline.resample(infrared.luma.to(model.device), coordinates)
     valid = warp.inside(coordinates, infrared.size)
     fused = model.fuse(moved, visible.luma.to(model.device), valid)
-    return Fusion(visible.fused(fused), registration or None)
+    grey = fused[0, 0].cpu().numpy()
+    return Fusion(visible.fused(fused), grey, registration or None)
 
 
 def _register(model: Umfuse, infrared: Picture, visible: Picture) -> Registration:

@@ -142,7 +142,7 @@ class Picture:
         """A new luma with this picture's own colour -> the kind and dtype that came in.
 
         The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
-        Colours that leave the gamut are clipped before rounding.
+        Colours that would leave the gamut fade until they fit: luma and hue stay.
 
         Args:
             luma: Brightness in [0, 1] on the grid of this picture, (B, 1, H, W).
@@ -158,12 +158,12 @@ class Picture:
                 f"expected a luma of shape {tuple(self.luma.shape)}, got {tuple(luma.shape)}; "
                 "resample it to the grid of this picture first"
             )
-        unit = luma.detach().to(self.values.device, torch.float32)
+        unit = luma.detach().to(self.values.device, torch.float32).clamp(0, 1)
         if self.chroma is not None:
-            blue = unit + 1.772 * self.chroma[:, 0:1]
-            red = unit + 1.402 * self.chroma[:, 1:2]
-            green = (unit - 0.299 * red - 0.114 * blue) / 0.587
-            unit = torch.cat([red, green, blue], dim=1)
+            colour = self._unit - self.luma
+            room = torch.where(colour > 0, 1 - unit, unit)
+            share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
+            unit = unit + share * colour
         return self.give_back(unit.clamp(0, 1) * self.span + self.low)
 
 

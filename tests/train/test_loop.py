@@ -315,7 +315,7 @@ def test_a_best_that_is_not_measured_is_refused(tmp_path):
 
 
 def test_a_run_folder_loads_as_a_model(tmp_path, pair_folders):
-    views = Views(PairDataset(*pair_folders), ViewConfig(size=(32, 32)))
+    views = Views(PairDataset(*pair_folders), ViewConfig(size=(48, 48)))
     sizes = UmfuseConfig(
         CpstnConfig(filters=4, blocks=1), MrrnConfig(channels=(4, 4)), DifnConfig(features=4)
     )

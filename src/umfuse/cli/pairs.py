@@ -46,6 +46,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     fuse.add_argument(
         "--no-register", action="store_true", help="the pairs are aligned: only fuse them"
     )
+    fuse.add_argument("--grey16", action="store_true", help="write 16-bit grey, without colour")
     fuse.set_defaults(run=_pairs_command, fuse=True)
 
     register = commands.add_parser(
@@ -134,10 +135,12 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
             weights=model,
         )
         registration = result.registration
+        result.save(pair.output, grey16=options.grey16)
     else:
         result = registration = register(
             pair.infrared, pair.visible, range=options.range, weights=model
         )
+        result.save(pair.output)
     if registration is not None:
         logging.getLogger(__name__).info(
             "%s: confidence %.2f (%s)",
@@ -145,7 +148,6 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
             registration.confidence,
             registration.stage,
         )
-    result.save(pair.output)
     if pair.sheet is not None:
         _sheet(pair, result, registration, options.range)
     return pair.output

@@ -29,8 +29,8 @@ class DifnWeights:
         fidelity: Of the visual information of both sources.
     """
 
-    structure: float = 0.5
-    gradient: float = 45.0
+    structure: float = 1.0
+    gradient: float = 60.0
     saliency: float = 1.0
     differences: float = 1.0
     fidelity: float = 1.0
