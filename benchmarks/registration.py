@@ -69,6 +69,8 @@ class Sample:
     reference: Tensor | None
     error: Callable[[Tensor], float]
     """From coordinates to pixels."""
+    truth: Tensor | None = None
+    """``(1, 2, H, W)`` coordinates, where they are known of every pixel."""
 
 
 @dataclass
@@ -112,7 +114,8 @@ def _sample(
         found = coordinates - warp.to_coordinates(torch.zeros_like(truth))
         return float(metrics.end_point_error(found, truth, valid))
 
-    return Sample(pair.name, infrared, pair.visible.rgb, reference, error)
+    right = warp.to_coordinates(truth)
+    return Sample(pair.name, infrared, pair.visible.rgb, reference, error, right)
 
 
 def by_homography(folder: Path) -> Iterator[Sample]:

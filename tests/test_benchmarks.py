@@ -109,6 +109,13 @@ def test_registration_compares_methods_on_a_protocol_and_joins_results(scene, tm
     assert written.endswith("<!-- end -->\nafter\n")
 
 
+def test_floor_tells_the_error_of_the_data_from_that_of_the_method(scene, tmp_path):
+    table = rows(scene[0], tmp_path, "benchmarks.floor", "--only", "paper-tno")
+    error, published, own = (float(cell) for cell in list(table["paper-tno-256"].values())[1:])
+    assert published < 1  # the rendered pair is aligned
+    assert own == pytest.approx(error, abs=published + 0.1)
+
+
 def test_fusion_prints_every_method(scene, tmp_path):
     table = rows(scene[0], tmp_path, "benchmarks.fusion", "--only", "fusion-msrs_gray")
     methods = {"average", "saliency mean", "maximum", "Laplacian pyramid", "umfuse"}
