@@ -86,7 +86,7 @@ class Fusion:
             path: The suffix gives the format; 16-bit images need PNG or TIFF.
             grey16: Writes the luma as 16-bit grey, whatever the visible image was.
         """
-        grey = (self.luma * 65535).round().astype(np.uint16)
+        grey = np.rint(self.luma * 65535).astype(np.uint16)
         images.save(grey if grey16 else self.image, path)
 
 
