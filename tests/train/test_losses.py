@@ -5,6 +5,7 @@ import pytorch_msssim
 import torch
 import torch.nn.functional as F
 
+from umfuse import metrics
 from umfuse.train import losses
 
 
@@ -136,6 +137,15 @@ def test_fidelity_wants_the_contrast_of_the_sources():
         for gain in (0.25, 0.5, 1.0)
     ]
     assert values[0] > values[1] > values[2]
+
+
+def test_fidelity_prefers_some_of_both_sources_to_a_copy_of_one():
+    infrared, visible = 0.1 * image(1, 64, 64) + 0.45, 0.1 * image(2, 64, 64) + 0.45
+    infrared[..., :32] = visible[..., 32:] = 0.5  # each has its texture on a side of its own
+    both = 0.5 + 0.5 * (infrared - 0.5 + visible - 0.5)
+    copy, some = (metrics.vif(x, infrared, visible).mean() for x in (infrared, both))
+    assert copy > some
+    assert losses.fidelity(both, infrared, visible) < losses.fidelity(infrared, infrared, visible)
 
 
 def test_smoothness_of_a_linear_field_is_its_slopes():

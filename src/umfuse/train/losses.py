@@ -138,15 +138,20 @@ def differences(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
 
 
 def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-    """Returns minus `umfuse.metrics.vif` (doi:10.1109/TIP.2005.859378), the mean of the batch.
+    """Returns how little of the visual information of each source is kept, 2 to about 0.
+
+    Two less the square root of what `umfuse.metrics.vif` (doi:10.1109/TIP.2005.859378) has of each
+    source. Its plain sum is the largest for a copy of one of them; the roots want some of both.
 
     Args:
         fused: As in `differences`, like the two after it.
         infrared: See there.
         visible: See there.
     """
-    images = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
-    return -metrics.vif(*images).mean().to(_precise(fused).dtype)
+    ours, *sources = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    kept = torch.stack([metrics.vif(ours, source, source) / 2 for source in sources])
+    # Not from 0: the root has no slope there.
+    return 2 - (kept + 1e-3).sqrt().mean(1).sum().to(ours.dtype)
 
 
 def content(image: Tensor, other: Tensor) -> Tensor:
