@@ -28,6 +28,7 @@ from torch import Tensor
 
 import umfuse
 from umfuse import images, metrics, warp
+from umfuse.evaluate.dataset import read_homographies
 from umfuse.pipeline import Umfuse, luma
 
 RANKED = ("CC", "SSIM", "VIF", "MI", "Qabf", "SCD")
@@ -135,11 +136,12 @@ def kept(values: Tensor, aligned: Tensor) -> float:
 def raw_on_visible() -> Iterator[registration.Sample]:
     """Yields the raw RoadScene pairs on the grid of ``vis``, with the aligned infrared image."""
     where = "test/roadscene"
+    truths = read_homographies(data.root() / where / "homography.json")
     both = zip(data.pairs(where), data.pairs(where, "ir_raw"), strict=True)
     for aligned, raw in both:
-        yield registration.Sample(
-            raw.name, raw.infrared.luma, raw.visible.rgb, aligned.infrared.luma, lambda _: 0.0
-        )
+        truth = warp.from_transform(truths[raw.name], raw.visible.size)
+        pair, reference = (raw.infrared.luma, raw.visible.rgb), aligned.infrared.luma
+        yield registration.Sample(raw.name, *pair, reference, lambda _: 0.0, truth)
 
 
 def aligned_rows(
