@@ -35,7 +35,10 @@ RANKED = ("CC", "SSIM", "VIF", "MI", "Qabf", "SCD")
 ALIGNED = "aligned"
 KNOWN = "known displacement"
 SETS = ("tno", "roadscene", "msrs_gray")
-MISALIGNED = ("paper-roadscene-256", "paper-tno-256", "large-roadscene", "raw-test")
+MISALIGNED = (
+    *("paper-roadscene-256", "paper-tno-256", "large-roadscene", "raw-test"),
+    *("aligned-roadscene", "aligned-tno"),
+)
 FUSERS_AFTER = ("average", "Laplacian pyramid", "umfuse")
 # CC / VIF / SSIM of the paper's Table 2, of its best competitor after each registration and of its
 # own method, and of its Table 4. Which VIF that is cannot be told: no definition gives both of its
