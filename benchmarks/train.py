@@ -129,10 +129,20 @@ def _mrrn(
     return Variant(build, task, views, train, pseudo, start)
 
 
-def _difn(build: Callable[[], nn.Module], weights: DifnWeights | None = None) -> Variant:
+def _difn(
+    build: Callable[[], nn.Module],
+    weights: DifnWeights | None = None,
+    training: TrainConfig | None = None,
+) -> Variant:
     views = ViewConfig((128, 128), (0.6, 1.2), infrared=_LOOKS, visible=_LOOKS)
-    config = TrainConfig(steps=300, batch=8, lr=2e-3, log_every=100)
+    training = training or TrainConfig(steps=300, batch=8, lr=2e-3)
+    config = replace(training, steps=300, log_every=100)
     return Variant(build, lambda network: DifnTask(network, weights), views, config)
+
+
+def _paper_difn() -> Variant:
+    stage = RECIPES["paper"].stages["difn"]
+    return _difn(Difn, stage.objective.weights, replace(stage.training, bf16=True))
 
 
 def _cpstn(weights: CpstnWeights) -> Variant:
@@ -170,7 +180,7 @@ VARIANTS |= {
     for name, (build, _, across) in REGISTRATION.items()
 }
 VARIANTS |= {
-    "difn/paper": _difn(Difn, RECIPES["paper"].stages["difn"].objective.weights),
+    "difn/paper": _paper_difn(),
     "difn/equation": _difn(lambda: Difn(replace(EMBEDDED.difn, interaction="equation"))),
     "difn/concatenation": _difn(_without_interaction),
 }
