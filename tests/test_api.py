@@ -1,4 +1,6 @@
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -138,6 +140,22 @@ def test_hardly_a_pixel_is_clipped(night, model):
     scene = demo.render(seed=1, night=night)
     luma = umfuse.fuse(scene.infrared, scene.visible, weights=model).luma * 255
     assert ((luma < 0.5) | (luma > 254.5)).mean() < 0.005
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("UMFUSE_DATA"), reason="needs UMFUSE_DATA")
+def test_real_pairs_keep_their_colour_and_are_not_clipped(model):
+    root = Path(os.environ["UMFUSE_DATA"]) / "test/roadscene"
+    errors, clipped = [], []
+    for path in sorted((root / "vis").iterdir())[::5]:
+        infrared = next((root / "ir").glob(f"{path.stem}.*"))
+        fusion = umfuse.fuse(infrared, path, registration=False, weights=model)
+        before, after = images.read(path), images.read(fusion.image)
+        whole = ((after.rgb > 0) & (after.rgb < 1)).all(1, keepdim=True)
+        errors.append(255 * (before.chroma - after.chroma).abs()[whole.expand(-1, 2, -1, -1)])
+        clipped.append(((fusion.luma < 0.5 / 255) | (fusion.luma > 254.5 / 255)).mean())
+    assert torch.cat(errors).mean() <= 1
+    assert np.mean(clipped) < 0.005
 
 
 def test_a_slightly_warmer_target_of_a_16_bit_camera_is_seen(model):

@@ -359,7 +359,7 @@ RECIPES: Mapping[str, Recipe] = {
             "difn": Stage(
                 DifnObjective(),
                 ViewConfig(size=(160, 160), scale=(0.4, 1.0), infrared=_LOOKS, visible=_LOOKS),
-                TrainConfig(steps=1500, batch=8, lr=2e-3),
+                TrainConfig(steps=1000, batch=8, lr=2e-3),
             ),
             "cpstn": Stage(
                 CpstnObjective(),

@@ -29,11 +29,11 @@ class DifnWeights:
         fidelity: Of the visual information of both sources.
     """
 
-    structure: float = 1.5
-    gradient: float = 80.0
-    saliency: float = 1.0
+    structure: float = 2.0
+    gradient: float = 60.0
+    saliency: float = 4.0
     differences: float = 0.5
-    fidelity: float = 2.0
+    fidelity: float = 1.0
 
 
 class DifnTask(Task):
