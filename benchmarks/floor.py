@@ -17,10 +17,9 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from benchmarks import data, registration
-from torch import Tensor
 
 import umfuse
-from umfuse import warp
+from umfuse import metrics, warp
 from umfuse.pipeline import Umfuse
 
 
@@ -32,15 +31,11 @@ def rows(model: Umfuse, samples: Iterable[registration.Sample]) -> Iterator[tupl
             raise ValueError(f"{sample.name} has no known displacement")
         found = model.align(sample.infrared, sample.visible)
         published = model.align(reference, sample.visible)
-        stay = warp.to_coordinates(torch.zeros_like(truth))
+        stay = warp.identity_grid(truth.shape[-2], truth.shape[-1])
+        moved = metrics.end_point_error(published.coordinates, stay)
         expected, inside = warp.sample(truth, published.coordinates)
-        own = _distance(found.coordinates, expected)[inside & found.valid]
-        moved = _distance(published.coordinates, stay)
-        yield sample.error(found.coordinates), float(moved.mean()), float(own.mean())
-
-
-def _distance(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).norm(dim=1, keepdim=True)
+        own = metrics.end_point_error(found.coordinates, expected, inside & found.valid)
+        yield sample.error(found.coordinates), float(moved), float(own)
 
 
 def main() -> None:

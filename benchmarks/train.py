@@ -135,14 +135,14 @@ def _difn(
     training: TrainConfig | None = None,
 ) -> Variant:
     views = ViewConfig((128, 128), (0.6, 1.2), infrared=_LOOKS, visible=_LOOKS)
-    training = training or TrainConfig(steps=300, batch=8, lr=2e-3)
-    config = replace(training, steps=300, log_every=100)
-    return Variant(build, lambda network: DifnTask(network, weights), views, config)
+    training = training or TrainConfig(steps=300, batch=8, lr=2e-3, log_every=100)
+    return Variant(build, lambda network: DifnTask(network, weights), views, training)
 
 
 def _paper_difn() -> Variant:
     stage = RECIPES["paper"].stages["difn"]
-    return _difn(Difn, stage.objective.weights, replace(stage.training, bf16=True))
+    training = replace(stage.training, steps=300, log_every=100, bf16=True)
+    return _difn(Difn, stage.objective.weights, training)
 
 
 def _cpstn(weights: CpstnWeights) -> Variant:

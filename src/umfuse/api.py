@@ -86,8 +86,8 @@ class Fusion:
             path: The suffix gives the format; 16-bit images need PNG or TIFF.
             grey16: Writes the luma as 16-bit grey, whatever the visible image was.
         """
-        grey = np.rint(self.luma * 65535).astype(np.uint16)
-        images.save(grey if grey16 else self.image, path)
+        image = np.rint(self.luma * 65535).astype(np.uint16) if grey16 else self.image
+        images.save(image, path)
 
 
 def load(source: str | os.PathLike[str] | None = None, *, device: Device | None = None) -> Umfuse:

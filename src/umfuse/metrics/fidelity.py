@@ -47,12 +47,17 @@ def vif(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     Raises:
         ValueError: See `umfuse.metrics`; sides must have 41 pixels or more.
     """
+    return vif_of_each(fused, infrared, visible).sum(1)
+
+
+def vif_of_each(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns the two terms of `vif`, ``(B, 2)``: of the infrared and of the visible image."""
     fused, sources = checks.sources("vif", _SMALLEST, fused, infrared, visible)
     kept = total = sources.new_zeros(())
     for scale in _scales(fused, sources, 2 / 255**2):
         kept = kept + scale.kept.sum((2, 3))
         total = total + scale.total.sum((2, 3))
-    return numeric.quotient(kept, total, otherwise=1.0).sum(1)
+    return numeric.quotient(kept, total, otherwise=1.0)
 
 
 def viff(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from umfuse import metrics
+from umfuse.metrics.fidelity import vif_of_each
 from umfuse.metrics.similarity import scales
 
 Maps = Sequence[Tensor]
@@ -148,10 +149,10 @@ def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: See there.
         visible: See there.
     """
-    ours, *sources = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
-    kept = torch.stack([metrics.vif(ours, source, source) / 2 for source in sources])
+    images = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    kept = vif_of_each(*images)
     # Not from 0: the root has no slope there.
-    return 2 - (kept + 1e-3).sqrt().mean(1).sum().to(ours.dtype)
+    return 2 - (kept + 1e-3).sqrt().mean(0).sum().to(_precise(fused).dtype)
 
 
 def content(image: Tensor, other: Tensor) -> Tensor:

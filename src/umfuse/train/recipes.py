@@ -346,6 +346,7 @@ _RESIDUE = DeformConfig(
     cell=(0.12, 0.4),
     zero=0.08,
 )
+_ACROSS = MrrnObjective(deform=_RESIDUE, mono=0.15)
 
 RECIPES: Mapping[str, Recipe] = {
     "default": Recipe(
@@ -379,13 +380,13 @@ RECIPES: Mapping[str, Recipe] = {
                 TrainConfig(steps=400, batch=4, lr=1.5e-3, clip=20.0, save_every=500),
             ),
             "mrrn": Stage(
-                MrrnObjective(deform=_RESIDUE, mono=0.15),
+                _ACROSS,
                 _MATCHING,
                 TrainConfig(steps=6000, batch=4, lr=1.5e-3, clip=20.0, save_every=500),
             ),
             # For weights that have aligned the pairs anew, better than they came.
             "realigned": Stage(
-                MrrnObjective(deform=_RESIDUE, mono=0.15),
+                _ACROSS,
                 _MATCHING,
                 TrainConfig(steps=4000, batch=4, lr=1e-3, clip=20.0, save_every=400),
             ),
