@@ -1,7 +1,8 @@
 """The two registration networks that the paper compares with, compact and in our own words.
 
 FlowNet (Dosovitskiy et al., doi:10.1109/ICCV.2015.316) sees the two images as channels of one and
-predicts fields from stride 64 to stride 4; a spatial transformer, here `umfuse.warp`, applies the
+predicts fields from stride 64 to stride 4; a spatial transformer, `umfuse.geometry` here, applies
+the
 last. VoxelMorph (Balakrishnan et al., doi:10.1109/CVPR.2018.00964) is a U-Net with one field at
 full resolution. FlowNet is narrower than published (2.1 million parameters), VoxelMorph has 0.1
 million; both are trained by `benchmarks.train` like MRRN: same pairs, displacements, loss and
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.networks.mrrn import MrrnOutput
 from umfuse.networks.padding import crop, pad
 
@@ -134,7 +135,7 @@ def _exactly(head: nn.Module, features: Tensor) -> Tensor:
 
 
 def _double(field: Tensor) -> Tensor:
-    return warp.resize(field, (2 * field.shape[-2], 2 * field.shape[-1]))
+    return geometry.resize_field(field, (2 * field.shape[-2], 2 * field.shape[-1]))
 
 
 def _output(fields: list[Tensor], height: int, width: int) -> MrrnOutput:

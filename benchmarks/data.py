@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from umfuse import cli, images, warp
+from umfuse import cli, geometry, images
 from umfuse.images import Picture
 
 T = TypeVar("T")
@@ -54,8 +54,8 @@ def pairs(where: str | Path, infrared: str = "ir", visible: str = "vis") -> Iter
 
 def on_grid(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
     """Returns coordinates ``(1, 2, H, W)`` as seen from another grid over the same picture."""
-    scale = warp.resize_transform(size, (coordinates.shape[-2], coordinates.shape[-1]))
-    return warp.sample(coordinates, warp.from_transform(scale, size))[0]
+    scale = geometry.resize_transform(size, (coordinates.shape[-2], coordinates.shape[-1]))
+    return geometry.sample(coordinates, geometry.project_grid(scale, size))[0]
 
 
 def progress(label: str, items: Iterable[T], limit: int | None = None) -> Iterator[T]:

@@ -22,7 +22,7 @@ import torch
 from benchmarks import data
 from PIL import Image
 
-from umfuse import cli, search, warp
+from umfuse import cli, geometry, search
 from umfuse.evaluate import Report, evaluate
 
 TRAINED_ON = 30
@@ -57,7 +57,7 @@ def aligned(folder: Path) -> set[str]:
     for pair in data.pairs(folder):
         size = pair.visible.size
         transform = search.search(pair.visible.luma, pair.infrared.luma).transform
-        moved = warp.from_transform(transform, size) - warp.identity_grid(*size)
+        moved = geometry.project_grid(transform, size) - geometry.identity_grid(*size)
         if float(moved.square().sum(1).sqrt().mean()) <= 2:
             found.add(pair.name)
     return found

@@ -19,7 +19,7 @@ import torch
 from benchmarks import data, registration
 
 import umfuse
-from umfuse import metrics, warp
+from umfuse import geometry, metrics
 from umfuse.pipeline import Umfuse
 
 
@@ -31,9 +31,9 @@ def rows(model: Umfuse, samples: Iterable[registration.Sample]) -> Iterator[tupl
             raise ValueError(f"{sample.name} has no known displacement")
         found = model.align(sample.infrared, sample.visible)
         published = model.align(reference, sample.visible)
-        stay = warp.identity_grid(truth.shape[-2], truth.shape[-1])
+        stay = geometry.identity_grid(truth.shape[-2], truth.shape[-1])
         moved = metrics.end_point_error(published.coordinates, stay)
-        expected, inside = warp.sample(truth, published.coordinates)
+        expected, inside = geometry.sample(truth, published.coordinates)
         own = metrics.end_point_error(found.coordinates, expected, inside & found.valid)
         yield sample.error(found.coordinates), float(moved), float(own)
 

@@ -27,7 +27,7 @@ from benchmarks import data, methods, registration
 from torch import Tensor
 
 import umfuse
-from umfuse import images, metrics, warp
+from umfuse import geometry, images, metrics
 from umfuse.evaluate.dataset import read_homographies
 from umfuse.pipeline import Umfuse, luma
 
@@ -115,10 +115,10 @@ def after(
         visible, reference = luma(sample.visible), sample.reference
         registered = {} if reference is None else {ALIGNED: reference}
         if sample.truth is not None:
-            registered[KNOWN] = warp.sample(sample.infrared, sample.truth)[0]
+            registered[KNOWN] = geometry.sample(sample.infrared, sample.truth)[0]
         for name, align in aligners.items():
             coordinates = align(sample.infrared, sample.visible)
-            registered[name] = warp.sample(sample.infrared, coordinates)[0]
+            registered[name] = geometry.sample(sample.infrared, coordinates)[0]
         fused = {
             (alignment, name): fuse(image, visible)
             for alignment, image in registered.items()
@@ -142,7 +142,7 @@ def raw_on_visible() -> Iterator[registration.Sample]:
     truths = read_homographies(data.root() / where / "homography.json")
     both = zip(data.pairs(where), data.pairs(where, "ir_raw"), strict=True)
     for aligned, raw in both:
-        truth = warp.from_transform(truths[raw.name], raw.visible.size)
+        truth = geometry.project_grid(truths[raw.name], raw.visible.size)
         pair, reference = (raw.infrared.luma, raw.visible.rgb), aligned.infrared.luma
         yield registration.Sample(raw.name, *pair, reference, lambda _: 0.0, truth)
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from benchmarks import train
 from torch import Tensor
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.pipeline import Umfuse, luma
 from umfuse.train.losses import saliency_weight
 
@@ -37,7 +37,7 @@ def sizes(infrared: Tensor, visible: Tensor) -> tuple[tuple[int, int], tuple[int
 def plain(infrared: Tensor, visible: Tensor) -> Tensor:
     """Returns the ``(3, 3)`` of plain resizing, visible pixel to infrared pixel."""
     moving, fixed = sizes(infrared, visible)
-    return warp.resize_transform(fixed, moving)
+    return geometry.resize_transform(fixed, moving)
 
 
 def by_transform(find: Callable[[Tensor, Tensor], Tensor]) -> Align:
@@ -45,7 +45,7 @@ def by_transform(find: Callable[[Tensor, Tensor], Tensor]) -> Align:
 
     def align(infrared: Tensor, visible: Tensor) -> Tensor:
         size = sizes(infrared, visible)[1]
-        return warp.from_transform(find(infrared, visible), size)
+        return geometry.project_grid(find(infrared, visible), size)
 
     return align
 
@@ -61,12 +61,12 @@ def by_network(network: torch.nn.Module, render: Callable[[Tensor], Tensor]) -> 
     @torch.inference_mode()
     def align(infrared: Tensor, visible: Tensor) -> Tensor:
         transform = plain(infrared, visible)
-        moving = warp.sample(infrared, warp.from_transform(transform, sizes(infrared, visible)[1]))[
-            0
-        ]
+        moving = geometry.sample(
+            infrared, geometry.project_grid(transform, sizes(infrared, visible)[1])
+        )[0]
         fixed = render(visible.expand(-1, 3, -1, -1)).float()
         displacement = network(fixed, moving).displacement
-        return warp.project(transform, warp.to_coordinates(displacement))
+        return geometry.project(transform, geometry.to_coordinates(displacement))
 
     return align
 

@@ -25,7 +25,7 @@ from benchmarks import data
 from torch import Tensor, nn
 
 import umfuse
-from umfuse import search, warp
+from umfuse import filters, geometry, search
 from umfuse.pipeline import Umfuse, evidence
 from umfuse.train import DeformConfig, Mind, deformation, losses, vgg19
 
@@ -97,8 +97,8 @@ def candidates(model: Umfuse, vgg: str | None) -> dict[str, tuple[Features, tupl
         return [search.orientation(image, sigma) for sigma in (1.0, 2.0, 4.0, 8.0)]
 
     def gradients(image: Tensor) -> Maps:
-        slopes = losses.sobel(image)
-        return [slopes.square().sum(1, keepdim=True).sqrt()]
+        right, down = filters.sobel(image)
+        return [(right.square() + down.square()).sum(1, keepdim=True).sqrt() / 8]
 
     found = {
         "intensity": alike(lambda image: [image], 1),
@@ -148,7 +148,7 @@ def crops(
                 generator = torch.Generator().manual_seed(2 * k + n)
                 field = deformation(1, (SIDE, SIDE), DeformConfig(mean=(8.0, 8.0)), generator)
                 for mean in (NEAR, *FIELDS):
-                    moved, _ = warp.warp(cut(infrared), field.deform * (mean / 8))
+                    moved, _ = geometry.warp(cut(infrared), field.deform * (mean / 8))
                     places["field", mean, n] = moved
             yield {"pseudo-infrared": cut(pseudo), "luma": cut(grey)}, places
 

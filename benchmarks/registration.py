@@ -33,7 +33,7 @@ from benchmarks import data, methods
 from torch import Tensor
 
 import umfuse
-from umfuse import images, metrics, warp
+from umfuse import geometry, images, metrics
 from umfuse.evaluate.dataset import read_displacement, read_homographies
 from umfuse.pipeline import Umfuse
 
@@ -111,10 +111,10 @@ def _sample(
     pair: data.Pair, infrared: Tensor, reference: Tensor, truth: Tensor, valid: Tensor
 ) -> Sample:
     def error(coordinates: Tensor) -> float:
-        found = coordinates - warp.to_coordinates(torch.zeros_like(truth))
+        found = coordinates - geometry.to_coordinates(torch.zeros_like(truth))
         return float(metrics.end_point_error(found, truth, valid))
 
-    right = warp.to_coordinates(truth)
+    right = geometry.to_coordinates(truth)
     return Sample(pair.name, infrared, pair.visible.rgb, reference, error, right)
 
 
@@ -168,7 +168,7 @@ def measure(
             found[name].seconds.append(time.perf_counter() - start)
             found[name].errors.append(sample.error(coordinates))
             if sample.reference is not None:
-                registered = warp.sample(sample.infrared, coordinates)[0]
+                registered = geometry.sample(sample.infrared, coordinates)[0]
                 found[name].images.append(compare(registered, sample.reference))
         for name, folder in results.items():
             if sample.reference is not None and folder.is_dir():

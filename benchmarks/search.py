@@ -22,7 +22,7 @@ import torch
 from benchmarks import data, methods
 from torch import Tensor
 
-from umfuse import images, metrics, warp
+from umfuse import geometry, images, metrics
 from umfuse.evaluate.dataset import read_homographies
 from umfuse.search import Search, search
 
@@ -68,7 +68,7 @@ def measure(pair: Raw) -> Found:
     """Runs the search on one raw pair."""
     visible, infrared = luma(pair.visible), luma(pair.infrared)
     size = images.read(pair.small).size
-    to_visible = warp.resize_transform(size, (visible.shape[-2], visible.shape[-1]))
+    to_visible = geometry.resize_transform(size, (visible.shape[-2], visible.shape[-1]))
     start = time.perf_counter()
     found = search(visible, infrared)
     seconds = time.perf_counter() - start

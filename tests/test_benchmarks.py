@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from umfuse import demo, metrics, warp
+from umfuse import demo, geometry, metrics
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_registration_measures_the_raw_pair_against_its_homography(scene, tmp_pa
     data, rendered = scene
     command = ("benchmarks.registration", "--only", "raw-test", "--method", "umfuse")
     table = rows(data, tmp_path, *command)
-    plain = warp.resize_transform(SIZE, INFRARED_SIZE)
+    plain = geometry.resize_transform(SIZE, INFRARED_SIZE)
     expected = metrics.grid_error(plain, torch.from_numpy(rendered.transform), SIZE).item()
     column = "error, px: median"
     assert float(table["misaligned input"][column]) == pytest.approx(expected, rel=0.01)

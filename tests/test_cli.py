@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from umfuse import __version__, cli, demo, files, images, warp, weights
+from umfuse import __version__, cli, demo, files, geometry, images, weights
 from umfuse.cli import deform
 from umfuse.evaluate import dataset
 from umfuse.train.deform import PROTOCOLS
@@ -194,7 +194,7 @@ def test_deform_writes_a_data_set(aligned, tmp_path, capsys):
             images.read(out / f"{folder}/{stem}.png", range="dtype").values
             for folder in ("ir", "ir_warp")
         )
-        restored, _ = warp.warp(moved, truth)
+        restored, _ = geometry.warp(moved, truth)
         before, after = ((one - still).abs()[valid].mean() for one in (moved, restored))
         assert after < 0.35 * before
     with Image.open(out / "ir_warp/a.png") as image:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import umfuse
-from umfuse import cli, convert, warp
+from umfuse import cli, convert, geometry
 from umfuse.weights import WeightsError
 
 TWINS = [
@@ -230,7 +230,7 @@ def test_mrrn_finds_the_field_that_theirs_finds_in_x_y(states, model):
     assert 1 < flow.abs().mean() < 20
     assert (flow[:, 0] - flow[:, 1]).abs().mean() > 0.5  # else the order would not show
     torch.testing.assert_close(field, flow.flip(1), atol=1e-3, rtol=1e-4)
-    registered = warp.warp(source, field)[0]
+    registered = geometry.warp(source, field)[0]
     torch.testing.assert_close(registered, theirs_warp(source, flow), atol=1e-3, rtol=1e-3)
 
 

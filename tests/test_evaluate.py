@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import umfuse
-from umfuse import api, demo, images, metrics, warp
+from umfuse import api, demo, geometry, images, metrics
 from umfuse.evaluate import EvaluationError, Summary, dataset, evaluate
 from umfuse.train.deform import protocol
 
@@ -58,7 +58,7 @@ def rendered(tmp_path_factory):
         write(large, root / f"vis_hr/{name}.png")
         truth[name] = {"H": scene.transform.tolist()}
         field = protocol("large", SIZE, seed)
-        moved, _ = warp.warp(torch.from_numpy(infrared)[None, None].float(), field.deform)
+        moved, _ = geometry.warp(torch.from_numpy(infrared)[None, None].float(), field.deform)
         write(moved[0, 0].round().byte(), root / f"ir_warp/{name}.png")
         path = root / f"displacement/{name}.npz"
         dataset.write_displacement(path, field.restore, field.valid)
@@ -83,7 +83,7 @@ def still(monkeypatch):
     def register(infrared, visible, **options):
         size = images.read(visible).size
         moving = images.read(infrared).size
-        plain = warp.from_transform(warp.resize_transform(size, moving), size)
+        plain = geometry.project_grid(geometry.resize_transform(size, moving), size)
         return SimpleNamespace(coordinates=plain[0].movedim(0, -1).numpy(), confidence=0.5)
 
     monkeypatch.setattr(api, "register", register)
@@ -215,7 +215,7 @@ def test_deformed_pairs_have_their_end_point_error(model, one):
 def test_raw_pairs_have_their_grid_error(model, one, visible):
     report = evaluate(model, one, task="registration", input="ir_raw", visible=visible)
     truth = dataset.read_homographies(one / "homography.json")["a"]
-    expected = metrics.grid_error(warp.resize_transform(SIZE, RAW_SIZE), truth, SIZE)
+    expected = metrics.grid_error(geometry.resize_transform(SIZE, RAW_SIZE), truth, SIZE)
     before, after = (report.images["a"][label] for label in ("input", "result"))
     assert before["grid error (px)"] == pytest.approx(float(expected), rel=1e-4)
     assert after["grid error (px)"] < 0.5 * before["grid error (px)"]
@@ -462,5 +462,5 @@ def test_published_pairs(tmp_path, model):
     name = next(iter(report.images))
     truth, valid = dataset.read_displacement(tmp_path / f"displacement/{name}.npz")
     (moved, still) = (luma(next((tmp_path / key).glob(f"{name}.*"))) for key in ("ir_warp", "ir"))
-    restored, _ = warp.warp(moved, truth)
+    restored, _ = geometry.warp(moved, truth)
     assert ((restored - still).abs() * valid).sum() / valid.sum() < 0.02

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from umfuse import pipeline, search, warp
+from umfuse import filters, geometry, pipeline, search
 from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
 from umfuse.pipeline import Umfuse, UmfuseConfig
 from umfuse.weights import WeightsError
@@ -134,7 +134,7 @@ def test_cpstn_runs_only_where_its_image_is_registered_to(mrrn):
         if fixed == "visible":
             assert out.pseudo_infrared is None
             assert calls == []
-            torch.testing.assert_close(seen[0][:, :1], pipeline.luma(visible))
+            torch.testing.assert_close(seen[0][:, :1], filters.luma(visible))
         else:
             assert len(calls) == 2
             torch.testing.assert_close(seen[0][:, :1], out.pseudo_infrared)
@@ -219,13 +219,13 @@ def test_align_composes_search_and_field(model, monkeypatch, channels):
     transform = torch.tensor([[0.4, 0.0, 2.0], [0.0, 0.4, -1.0], [0.0, 0.0, 1.0]]).double()
     monkeypatch.setattr(search, "search", found(transform))
     alignment = model.align(infrared, visible)
-    expected = warp.from_transform(transform, (150, 201))
+    expected = geometry.project_grid(transform, (150, 201))
     torch.testing.assert_close(alignment.coordinates, expected, atol=1e-3, rtol=0)
     assert alignment.coordinates.shape == (1, 2, 150, 201)
     assert torch.equal(alignment.transform, transform)
     assert alignment.stage == "search"
     assert alignment.confidence == 0.9
-    assert torch.equal(alignment.valid, warp.inside(expected, (60, 90)))
+    assert torch.equal(alignment.valid, geometry.inside(expected, (60, 90)))
 
 
 class KnownField(torch.nn.Module):
@@ -251,7 +251,7 @@ def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypa
     model.mrrn = KnownField(-4.0, 0.0)
     helped = model.align(infrared, visible)
     assert helped.stage == "dense"
-    shift = helped.coordinates - warp.identity_grid(96, 128)
+    shift = helped.coordinates - geometry.identity_grid(96, 128)
     torch.testing.assert_close(shift[:, 0].mean(), torch.tensor(-4.0), atol=0.01, rtol=0)
     expected = plain.clone()
     expected[0, 2] = -4.0  # a shift is a homography: the second round started there
@@ -259,7 +259,7 @@ def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypa
     model.mrrn = KnownField(9.0, 5.0)
     harmed = model.align(infrared, visible)
     assert harmed.stage == "resize"
-    torch.testing.assert_close(harmed.coordinates, warp.identity_grid(96, 128))
+    torch.testing.assert_close(harmed.coordinates, geometry.identity_grid(96, 128))
 
 
 @pytest.mark.parametrize(
@@ -274,14 +274,14 @@ def test_registration_works_on_a_grid_of_one_size(model, size, working):
 
 def test_fine_infrared_is_reduced_before_it_is_sampled():
     stripes = (torch.arange(800) % 2).float().expand(1, 1, 600, 800)
-    coordinates = warp.from_transform(warp.resize_transform((60, 80), (600, 800)), (60, 80))
+    coordinates = geometry.project_grid(geometry.resize_transform((60, 80), (600, 800)), (60, 80))
     assert (pipeline.resample(stripes, coordinates) - 0.5).abs().max() < 0.02
 
 
 def test_coarse_infrared_is_sampled_from_its_own_pixels():
     infrared = picture(48, 64)
-    coordinates = warp.from_transform(warp.resize_transform((96, 128), (48, 64)), (96, 128))
-    expected = warp.sample(infrared, coordinates)[0]
+    coordinates = geometry.project_grid(geometry.resize_transform((96, 128), (48, 64)), (96, 128))
+    expected = geometry.sample(infrared, coordinates)[0]
     assert torch.equal(pipeline.resample(infrared, coordinates), expected)
 
 

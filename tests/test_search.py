@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from umfuse import images, metrics, warp
+from umfuse import geometry, images, metrics
 from umfuse.search import orientation, search, similarity
 
 
@@ -29,7 +29,7 @@ def thermal(image):
 
 def seen(image, transform, size):
     """The image as a camera of that size sees it whose pixels `transform` sends to the image's."""
-    return warp.sample(image, warp.from_transform(transform, size))[0]
+    return geometry.sample(image, geometry.project_grid(transform, size))[0]
 
 
 def about_centre(size, target, scale=1.0, degrees=0.0, perspective=(0.0, 0.0)):
@@ -91,7 +91,7 @@ def test_noise_against_noise_stays():
     found = search(
         torch.rand(120, 160, generator=generator), torch.rand(100, 150, generator=generator)
     )
-    assert torch.equal(found.transform, warp.resize_transform((120, 160), (100, 150)))
+    assert torch.equal(found.transform, geometry.resize_transform((120, 160), (100, 150)))
     assert found.confidence < 0.3
 
 
@@ -100,7 +100,7 @@ def test_large_images_are_searched_at_a_working_size():
     large = F.interpolate(image, (1200, 1600), mode="bilinear")
     found = search(large, thermal(image))
     assert found.transform.dtype == torch.float64
-    assert error(found, warp.resize_transform((1200, 1600), (300, 400)), (1200, 1600)) < 0.3
+    assert error(found, geometry.resize_transform((1200, 1600), (300, 400)), (1200, 1600)) < 0.3
 
 
 @pytest.mark.data

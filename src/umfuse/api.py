@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from umfuse import images, pipeline, warp
+from umfuse import geometry, images, pipeline
 from umfuse.images import ImageLike, Picture, Range
 from umfuse.pipeline import Stage, Umfuse
 
@@ -172,13 +172,15 @@ def fuse(
         registration = _register(model, infrared, visible)
     if registration is False:
         size = infrared.size
-        coordinates = warp.from_transform(warp.resize_transform(visible.size, size), visible.size)
+        coordinates = geometry.project_grid(
+            geometry.resize_transform(visible.size, size), visible.size
+        )
     else:
         _check_sizes(registration, infrared, visible)
         coordinates = torch.from_numpy(registration.coordinates).permute(2, 0, 1)[None]
     coordinates = coordinates.to(model.device)
     moved = pipeline.resample(infrared.luma.to(model.device), coordinates)
-    valid = warp.inside(coordinates, infrared.size)
+    valid = geometry.inside(coordinates, infrared.size)
     fused = model.fuse(moved, visible.luma.to(model.device), valid)
     grey = fused[0, 0].cpu().numpy()
     return Fusion(visible.fused(fused), grey, registration or None)
@@ -192,7 +194,9 @@ def _register(model: Umfuse, infrared: Picture, visible: Picture) -> Registratio
             found.confidence,
         )
     coordinates = found.coordinates.to(infrared.values.device)
-    plain = warp.from_transform(warp.resize_transform(visible.size, infrared.size), visible.size)
+    plain = geometry.project_grid(
+        geometry.resize_transform(visible.size, infrared.size), visible.size
+    )
     displacement = coordinates - plain.to(coordinates.device)
     return Registration(
         infrared=infrared.give_back(pipeline.resample(infrared.values, coordinates)),

@@ -24,6 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from umfuse import filters
 from umfuse.files import FLOAT_SLACK, Array, open_image, save, upright
 
 __all__ = ["ImageLike", "Picture", "Range", "read", "save"]
@@ -91,7 +92,7 @@ class Picture:
     @cached_property
     def luma(self) -> Tensor:
         """Brightness in [0, 1] within the range, float32 (B, 1, H, W); BT.601 for colour."""
-        return _luma(self._unit) if self.channels == 3 else self._unit
+        return filters.luma(self._unit)
 
     @cached_property
     def chroma(self) -> Tensor | None:
@@ -390,11 +391,6 @@ def _extent(values: Tensor, *, percentile: bool) -> tuple[float, float]:
 
 
 # ---- values -> what came in ----------------------------------------------------------
-
-
-def _luma(rgb: Tensor) -> Tensor:
-    weight = rgb.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)  # ITU-R BT.601
-    return (rgb * weight).sum(1, keepdim=True)
 
 
 def _is_integer(dtype: np.dtype[Any] | torch.dtype) -> bool:

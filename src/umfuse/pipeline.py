@@ -23,7 +23,8 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from umfuse import search, warp, weights
+from umfuse import geometry, search, weights
+from umfuse.filters import luma
 from umfuse.networks import (
     Cpstn,
     CpstnConfig,
@@ -202,12 +203,12 @@ class Umfuse(
         """
         size = (visible.shape[-2], visible.shape[-1])
         if transform is None:
-            transform = warp.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
+            transform = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
         transform = transform.to(visible.device)
         pseudo = self._pseudo(visible)
         displacement = self.displace(infrared, visible, transform, pseudo)
-        registered, valid = warp.sample(
-            infrared, warp.project(transform, warp.to_coordinates(displacement))
+        registered, valid = geometry.sample(
+            infrared, geometry.project(transform, geometry.to_coordinates(displacement))
         )
         fused = self.difn(registered, luma(visible)).clamp(0, 1)
         return Output(fused, registered, displacement, valid, pseudo)
@@ -240,7 +241,7 @@ class Umfuse(
             ``(B, 2, H, W)``, the displacement in visible pixels that remains after the transform.
         """
         size = (visible.shape[-2], visible.shape[-1])
-        moved, valid = warp.sample(infrared, warp.from_transform(transform, size))
+        moved, valid = geometry.sample(infrared, geometry.project_grid(transform, size))
         grey, sigma = luma(visible), self.config.orientation_sigma
         # The edges of the visible image itself: CPSTN keeps them less well than it keeps places.
         fixed = evidence(grey if pseudo is None else pseudo, grey, sigma, self.mrrn)
@@ -262,7 +263,7 @@ class Umfuse(
         size = (visible.shape[-2], visible.shape[-1])
         found = search.search(luma(visible), infrared)
         transform = found.transform.to(visible.device)
-        plain = warp.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
+        plain = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
         stage: Stage = "search"
         if torch.equal(transform, plain.to(transform)):
             stage = "resize"
@@ -270,29 +271,33 @@ class Umfuse(
         factor = min(ENLARGE, self.config.working_size / max(size))
         working = (max(8, round(size[0] * factor)), max(8, round(size[1] * factor)))
         small = F.interpolate(visible, working, mode="bilinear", antialias=factor < 1)
-        up = warp.resize_transform(working, size).to(transform)
-        reduced, scale = _reduce(infrared, warp.from_transform(transform @ up, working))
+        up = geometry.resize_transform(working, size).to(transform)
+        reduced, scale = _reduce(infrared, geometry.project_grid(transform @ up, working))
         start = transform @ up  # from working pixels
         with self._autocast():
             pseudo = self._pseudo(small)
             first = self.displace(reduced, small, scale @ start, pseudo)
             # The homography that fits the field is a better start than that of the search.
-            better = warp.to_transform(warp.project(start, warp.to_coordinates(first)))[0]
+            better = geometry.fit_homography(
+                geometry.project(start, geometry.to_coordinates(first))
+            )[0]
             displacement = self.displace(reduced, small, scale @ better, pseudo)
-        before = warp.from_transform(scale @ start, working)
-        after = warp.project(scale @ better, warp.to_coordinates(displacement))
+        before = geometry.project_grid(scale @ start, working)
+        after = geometry.project(scale @ better, geometry.to_coordinates(displacement))
         if self._improves(reduced, small, before, after):
             stage, transform = "dense", better @ up.inverse()
         else:
             displacement = torch.zeros_like(displacement)
-        coordinates = warp.project(transform, warp.to_coordinates(warp.resize(displacement, size)))
-        valid = warp.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
+        coordinates = geometry.project(
+            transform, geometry.to_coordinates(geometry.resize_field(displacement, size))
+        )
+        valid = geometry.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
         return Alignment(coordinates, transform, valid, found.confidence, stage)
 
     def _improves(self, infrared: Tensor, visible: Tensor, before: Tensor, after: Tensor) -> bool:
         """Says whether other coordinates make the pair more similar."""
         both = torch.cat((before, after))
-        moved, valid = warp.sample(infrared.expand(2, -1, -1, -1), both)
+        moved, valid = geometry.sample(infrared.expand(2, -1, -1, -1), both)
         scores = cast("list[float]", search.similarity(luma(visible), moved, valid).tolist())
         logger.debug("similarity after search %.4f, after the dense stage %.4f", *scores)
         return scores[1] > scores[0] + GAIN
@@ -387,14 +392,6 @@ class Umfuse(
         return model.eval()
 
 
-def luma(image: Tensor) -> Tensor:
-    """Returns the BT.601 luma ``(B, 1, H, W)`` of a grey or RGB image ``(B, 1 or 3, H, W)``."""
-    if image.shape[1] == 1:
-        return image
-    red, green, blue = image.unbind(1)
-    return (0.299 * red + 0.587 * green + 0.114 * blue)[:, None]
-
-
 def evidence(
     intensity: Tensor,
     source: Tensor,
@@ -435,7 +432,7 @@ def resample(image: Tensor, coordinates: Tensor) -> Tensor:
         ``(1, C, H, W)`` float32, with replicated borders.
     """
     reduced, scale = _reduce(image, coordinates)
-    return warp.sample(reduced, warp.project(scale, coordinates))[0]
+    return geometry.sample(reduced, geometry.project(scale, coordinates))[0]
 
 
 def _reduce(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
@@ -448,7 +445,7 @@ def _reduce(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         return image, torch.eye(3, dtype=torch.float64, device=image.device)
     size = (max(8, round(height / pixels)), max(8, round(width / pixels)))
     reduced = F.interpolate(image, size, mode="bilinear", antialias=True)
-    return reduced, warp.resize_transform((height, width), size).to(image.device)
+    return reduced, geometry.resize_transform((height, width), size).to(image.device)
 
 
 def _feather(valid: Tensor) -> Tensor:

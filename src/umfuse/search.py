@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from umfuse import filters
+
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
 # RoadScene train split (benchmarks/search.py), none on a test split.
 # Upright cameras deserve a fine grid; turned ones are found on a coarse one, which forgives the
@@ -146,9 +148,9 @@ def orientation(image: Tensor, sigma: float, radius: int = NORMALISING_RADIUS) -
     """
     # The root lifts the dark half of a night scene to where its gradients count.
     lifted = (image.clamp(0, 1) + 0.01).sqrt()
-    right, down = _slopes(_blur(lifted, sigma))
+    right, down = filters.gradient(filters.blur(lifted, sigma))
     energy = right * right + down * down
-    typical = _box(energy, radius) + FLOOR * energy.mean((2, 3), keepdim=True) + 1e-8
+    typical = filters.box(energy, radius) + FLOOR * energy.mean((2, 3), keepdim=True) + 1e-8
     length = ((energy + 1e-12) / typical).sqrt().clamp(max=CLIP)
     double = torch.cat((right * right - down * down, 2 * right * down), 1)
     return double * (length / (energy + 1e-12))
@@ -492,7 +494,7 @@ def _climb(values: Tensor, points: Tensor, still: Tensor, steps: int) -> Tensor:
         ``(B, 3, 3)``, pixel to pixel, the identity where nothing was better.
     """
     (height, width), batch = _size(still), len(values)
-    stack = _with_slopes(still)
+    stack = _with_gradients(still)
     radius = max(height, width) / 2
     unit = torch.tensor(
         [[radius, 0, (width - 1) / 2], [0, radius, (height - 1) / 2], [0, 0, 1]],
@@ -603,7 +605,7 @@ def _level(frame: _Frame, longest: int, sigma: float, stride: int, scale: float)
     place = _pixels(size, picture.device)[0, BORDER:-BORDER:stride, BORDER:-BORDER:stride]
     values = fixed[0, :, BORDER:-BORDER:stride, BORDER:-BORDER:stride]
     points = _project(_unit(size).to(place), place.flatten(0, 1))
-    return _Level(points, values.flatten(1).T, float(stride**2), _with_slopes(moving))
+    return _Level(points, values.flatten(1).T, float(stride**2), _with_gradients(moving))
 
 
 def _ascend(level: _Level, start: Tensor, steps: int) -> Tensor:
@@ -696,9 +698,9 @@ def _unit(size: tuple[int, int]) -> Tensor:
     return torch.tensor([*rows, [0, 0, 1]], dtype=torch.float64)
 
 
-def _with_slopes(features: Tensor) -> Tensor:
+def _with_gradients(features: Tensor) -> Tensor:
     """Returns features ``(1, 2, H, W)`` with their slopes to the right and down: 6 channels."""
-    return torch.cat((features, *_slopes(features)), 1)
+    return torch.cat((features, *filters.gradient(features)), 1)
 
 
 # --- pictures and coordinates --------------------------------------------------------------------
@@ -808,36 +810,7 @@ def _inner(mask: Tensor) -> Tensor:
 
 def _whiten(features: Tensor) -> Tensor:
     """Returns features without their local mean."""
-    return features - _box(_box(features, WHITENING_RADIUS), WHITENING_RADIUS)
-
-
-def _slopes(image: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the central differences to the right and down, borders replicated."""
-    edge = F.pad(image, (1, 1, 1, 1), mode="replicate")
-    right = (edge[:, :, 1:-1, 2:] - edge[:, :, 1:-1, :-2]) * 0.5
-    return right, (edge[:, :, 2:, 1:-1] - edge[:, :, :-2, 1:-1]) * 0.5
-
-
-def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Returns an image through a Gaussian, borders replicated."""
-    reach = max(1, math.ceil(3 * sigma))
-    x = torch.arange(-reach, reach + 1, dtype=image.dtype, device=image.device)
-    kernel = (-0.5 * (x / sigma).square()).exp()
-    kernel = (kernel / kernel.sum()).expand(image.shape[1], 1, 1, -1)
-    image = F.pad(image, (reach, reach, reach, reach), mode="replicate")
-    image = F.conv2d(image, kernel, groups=image.shape[1])
-    return F.conv2d(image, kernel.transpose(2, 3), groups=image.shape[1])
-
-
-def _box(image: Tensor, radius: int) -> Tensor:
-    """Returns the mean over a square window, borders replicated; the cost is that of no radius."""
-    for axis in (-1, -2):
-        pad = (radius + 1, radius, 0, 0) if axis == -1 else (0, 0, radius + 1, radius)
-        total = F.pad(image, pad, mode="replicate").cumsum(axis)
-        size = image.shape[axis]
-        window = 2 * radius + 1
-        image = (total.narrow(axis, window, size) - total.narrow(axis, 0, size)) / window
-    return image
+    return features - filters.box(filters.box(features, WHITENING_RADIUS), WHITENING_RADIUS)
 
 
 def _fast(size: int) -> int:

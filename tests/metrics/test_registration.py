@@ -11,7 +11,7 @@ from pictures import array, image
 from scipy import stats
 from skimage.metrics import mean_squared_error, normalized_mutual_information
 
-from umfuse import images, metrics, warp
+from umfuse import geometry, images, metrics
 from umfuse.train import deform
 
 
@@ -122,8 +122,8 @@ def test_misaligned_pairs_measure_what_the_paper_prints():
     ):
         reference = F.interpolate(images.read(path, name=path.stem).luma, (256, 256), mode="area")
         field = deform.protocol("paper", (256, 256), seed).deform
-        moved, _ = warp.warp(reference, field)
-        inside = warp.inside(warp.to_coordinates(field), (256, 256))
+        moved, _ = geometry.warp(reference, field)
+        inside = geometry.inside(geometry.to_coordinates(field), (256, 256))
         black = torch.where(inside, moved, 0.0)
         found.append([metric(black, reference) for metric in metrics.REGISTRATION.values()])
         # The largest displacement is below 8 px: the frame is all that black pixels change.
@@ -219,7 +219,7 @@ def test_grid_error_of_the_interior():
     # x is doubled: columns 3, 6 and 9 move by as much, whichever form the map has.
     scale = torch.diag(torch.tensor([2.0, 1.0, 1.0]))
     size = (11, 13)
-    coordinates = warp.from_transform(scale, size)
+    coordinates = geometry.project_grid(scale, size)
     for found in (scale, coordinates):
         error = metrics.grid_error(found, torch.eye(3), size, points=3, border=3)
         assert error.item() == pytest.approx(6)

@@ -3,20 +3,21 @@ import pytest
 import torch
 from scipy import ndimage, signal
 
+from umfuse import filters
 from umfuse.metrics import windows
 
 
 @pytest.mark.parametrize("size", [3, 11])
 def test_windows_are_scipys(size):
     expected = signal.windows.gaussian(size, size / 5)
-    np.testing.assert_allclose(windows.gaussian(size, size / 5), expected / expected.sum())
+    np.testing.assert_allclose(filters.gaussian(size, size / 5), expected / expected.sum())
     assert sum(windows.uniform(size)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_smooth_is_a_convolution_of_each_channel(dtype):
     picture = torch.rand(2, 3, 20, 31, generator=torch.Generator().manual_seed(0), dtype=dtype)
-    window = windows.gaussian(7, 1.2)
+    window = filters.gaussian(7, 1.2)
     found = windows.smooth(picture, window)
     axis = np.array(window)
     whole = ndimage.convolve(picture.double().numpy(), np.outer(axis, axis)[None, None])
@@ -39,7 +40,7 @@ def test_moments_of_one_channel_against_many_are_numpys():
 
 def test_slopes_of_smooth_are_right():
     picture = torch.rand(1, 2, 7, 8, dtype=torch.float64, requires_grad=True)
-    window = windows.gaussian(5, 1.0)
+    window = filters.gaussian(5, 1.0)
     assert torch.autograd.gradcheck(lambda x: windows.smooth(x, window), picture)
     assert torch.autograd.gradgradcheck(lambda x: windows.smooth(x, window).square(), picture)
 

@@ -10,7 +10,7 @@ from scenes import scene
 from tiny_tasks import mrrn_task
 
 import umfuse
-from umfuse import demo, metrics, search, warp
+from umfuse import demo, geometry, metrics, search
 from umfuse.pipeline import Alignment
 from umfuse.train import Aligner, MrrnWeights, PairDataset, ViewConfig, Views
 from umfuse.train.align import Place, largest_rectangle
@@ -53,7 +53,7 @@ def searches(monkeypatch):
     def resize(visible, infrared):
         calls.append(visible.shape)
         size = tuple(visible.shape[-2:]), tuple(infrared.shape[-2:])
-        return search.Search(warp.resize_transform(*size), 0.7, 9.0, 9.0, 0.0, 0.5)
+        return search.Search(geometry.resize_transform(*size), 0.7, 9.0, 9.0, 0.0, 0.5)
 
     monkeypatch.setattr(search, "search", resize)
     return calls
@@ -65,7 +65,7 @@ def test_a_raw_pair_is_brought_on_one_grid(folders, rendered, known):
     assert pair["infrared"].shape[1:] == pair["visible"].shape[1:]
     place = pairs._places["good"]
     truth = torch.from_numpy(rendered.transform)
-    plain = warp.resize_transform(SIZE, INFRARED_SIZE)
+    plain = geometry.resize_transform(SIZE, INFRARED_SIZE)
     assert metrics.grid_error(plain, truth, SIZE) > 10
     assert metrics.grid_error(place.transform, truth, SIZE) < 2.5
     top, left, height, width = place.rectangle.tolist()
@@ -127,11 +127,11 @@ def test_a_model_adds_its_displacement():
 
         def align(self, infrared, visible):
             height, width = visible.shape[-2:]
-            plain = warp.resize_transform((height, width), tuple(infrared.shape[-2:]))
+            plain = geometry.resize_transform((height, width), tuple(infrared.shape[-2:]))
             field = torch.zeros(1, 2, height, width)
             field[:, 0] = torch.linspace(4, 8, width)
-            coordinates = warp.project(plain, warp.to_coordinates(field))
-            valid = warp.inside(coordinates, tuple(infrared.shape[-2:]))
+            coordinates = geometry.project(plain, geometry.to_coordinates(field))
+            valid = geometry.inside(coordinates, tuple(infrared.shape[-2:]))
             return Alignment(coordinates, plain, valid, 0.9, "dense")
 
     infrared, visible = scene(1, 96, 128), scene(1, 96, 128).expand(-1, 3, -1, -1)
@@ -142,7 +142,7 @@ def test_a_model_adds_its_displacement():
     assert place.rectangle.tolist()[3] in range(116, 122)  # what moved in from outside is cut off
     field = torch.zeros(1, 2, 96, 128)
     field[:, 0] = torch.linspace(4, 8, 128)
-    expected = warp.warp(infrared, field)[0][..., : moved.shape[-2], : moved.shape[-1]]
+    expected = geometry.warp(infrared, field)[0][..., : moved.shape[-2], : moved.shape[-1]]
     assert (moved - expected).abs().mean() < 2e-3
     assert (moved - infrared[..., : moved.shape[-2], : moved.shape[-1]]).abs().mean() > 0.02
 
@@ -164,7 +164,7 @@ def test_large_visible_images_are_reduced(rendered):
     aligner = Aligner(longest=128)
     size = INFRARED_SIZE
     place = Place(
-        warp.resize_transform((96, 128), size),
+        geometry.resize_transform((96, 128), size),
         torch.zeros(1, 2, 1, 1),
         torch.tensor([0, 0, 96, 128]),
         torch.tensor(1.0),
@@ -214,7 +214,7 @@ def test_real_raw_pairs_are_aligned_to_a_few_pixels():
         found = pairs._places[stem].transform
         visible = umfuse.images.read(next((folder / "vis_hr").glob(f"{stem}.*"))).size
         reduced = tuple(max(8, round(side * 640 / max(visible))) for side in visible)
-        transform = found @ warp.resize_transform(size, reduced)
+        transform = found @ geometry.resize_transform(size, reduced)
         truth = torch.tensor(truths[stem]["H"], dtype=torch.float64)
         errors.append(float(metrics.grid_error(transform, truth, size)))
     assert np.median(errors) < 4

@@ -7,7 +7,7 @@ import scipy.ndimage
 import torch
 import torch.nn.functional as F
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.train.deform import (
     PROTOCOLS,
     DeformConfig,
@@ -33,8 +33,8 @@ def test_the_truth_restores_the_image_to_interpolation_error(mean):
     field = draw(size=(192, 256), mean=(mean, mean))
     coarse = torch.rand(4, 1, 16, 20, generator=torch.Generator().manual_seed(1))
     image = F.interpolate(coarse, (192, 256), mode="bicubic", align_corners=False)
-    deformed, _ = warp.warp(image, field.deform)
-    restored, _ = warp.warp(deformed, field.restore)
+    deformed, _ = geometry.warp(image, field.deform)
+    restored, _ = geometry.warp(deformed, field.restore)
     changed = ((deformed - image).abs() * field.valid).sum() / field.valid.sum()
     left = ((restored - image).abs() * field.valid).sum() / field.valid.sum()
     assert changed > 0.01
@@ -46,9 +46,9 @@ def test_the_truth_restores_the_image_to_interpolation_error(mean):
 @pytest.mark.parametrize("kind", KINDS)
 def test_deform_and_restore_are_inverse(kind):
     field = draw(mean=(6, 6), **only(kind))
-    gap = warp.compose(field.deform, field.restore).square().sum(1, keepdim=True).sqrt()
+    gap = geometry.compose(field.deform, field.restore).square().sum(1, keepdim=True).sqrt()
     inside = F.pad(torch.ones(4, 1, 116, 156), (2, 2, 2, 2))  # outside the border value goes on
-    inside = (warp.warp(inside, field.restore)[0] == 1) & field.valid
+    inside = (geometry.warp(inside, field.restore)[0] == 1) & field.valid
     assert gap[inside].max() < 0.1
     assert gap[inside].mean() < 0.01
 
@@ -90,7 +90,7 @@ def test_parallax_moves_along_one_direction():
 
 def test_valid_is_where_the_restored_pixel_was_seen():
     field = draw(mean=(8, 8))
-    coordinates = warp.to_coordinates(field.restore)
+    coordinates = geometry.to_coordinates(field.restore)
     inside = (
         (coordinates[:, :1] >= -0.5)
         & (coordinates[:, :1] <= 159.5)
@@ -149,12 +149,12 @@ def test_a_protocol_comes_with_its_inverse_and_does_not_fold(name, size):
     height, width = size
     for seed in range(8):
         field = protocol(name, size, seed)
-        there = warp.to_coordinates(field.restore)
-        gap = warp.compose(field.deform, field.restore).square().sum(1, keepdim=True).sqrt()
+        there = geometry.to_coordinates(field.restore)
+        gap = geometry.compose(field.deform, field.restore).square().sum(1, keepdim=True).sqrt()
         x, y = there[:, :1], there[:, 1:]
         between = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)  # of pixel centres
         assert gap[between].max() < 0.03  # of interpolating the inverse
-        assert torch.equal(field.valid, warp.inside(there, size))
+        assert torch.equal(field.valid, geometry.inside(there, size))
         across, down = field.restore.diff(dim=3)[:, :, :-1], field.restore.diff(dim=2)[..., :-1]
         determinant = (1 + across[:, 0]) * (1 + down[:, 1]) - across[:, 1] * down[:, 0]
         assert determinant.min() > 0.3
@@ -166,8 +166,8 @@ def test_a_protocol_restores_the_image():
     image = F.interpolate(coarse, size, mode="bicubic", align_corners=False)
     for name in PROTOCOLS:
         field = protocol(name, size, 3)
-        deformed, _ = warp.warp(image, field.deform)
-        restored, _ = warp.warp(deformed, field.restore)
+        deformed, _ = geometry.warp(image, field.deform)
+        restored, _ = geometry.warp(deformed, field.restore)
         changed = (deformed - image).abs()[field.valid].mean()
         left = (restored - image).abs()[field.valid].mean()
         assert left < 0.1 * changed
@@ -200,7 +200,7 @@ def test_seeds_and_names_decide_on_a_protocol():
     for other in (protocol("paper", (64, 80), 2), protocol("large", (64, 80), 1)):
         assert not torch.allclose(first.restore, other.restore, atol=0.1)
     # Another size shows the same field, stretched.
-    large = warp.resize(protocol("paper", (256, 320), 1).restore, (64, 80))
+    large = geometry.resize_field(protocol("paper", (256, 320), 1).restore, (64, 80))
     assert (large - first.restore).abs().max() < 0.05
 
 
@@ -218,7 +218,7 @@ SIZE = (30, 40)
 def absolute(field, align_corners):
     """Returns the sampling grid (H, W, 2) of a displacement, by its definition."""
     height, width = field.shape[-2:]
-    x, y = warp.to_coordinates(field.double())[0]
+    x, y = geometry.to_coordinates(field.double())[0]
     if align_corners:
         planes = 2 * x / (width - 1) - 1, 2 * y / (height - 1) - 1
     else:
@@ -255,7 +255,7 @@ def test_an_absolute_grid_samples_as_grid_sample_does(tmp_path, field):
     expected = F.grid_sample(
         image, torch.from_numpy(grid)[None].float(), padding_mode="border", align_corners=True
     )
-    found, _ = warp.warp(image, read_absolute_grid(tmp_path / "flow.npy"))
+    found, _ = geometry.warp(image, read_absolute_grid(tmp_path / "flow.npy"))
     assert (found - expected).abs().max() < 1e-4
 
 

@@ -1,7 +1,7 @@
 import torch
 from tiny_tasks import difn_task
 
-from umfuse.pipeline import luma
+from umfuse.filters import luma
 from umfuse.train import DifnWeights, losses
 
 WEIGHTS = DifnWeights(structure=1, gradient=2, saliency=3, differences=4, fidelity=5)

@@ -12,7 +12,7 @@ from tiny import CONFIG, Noise, Task, equal
 from torch import nn
 
 import umfuse
-from umfuse import images, warp
+from umfuse import geometry, images
 from umfuse.networks import CpstnConfig, Difn, DifnConfig, MrrnConfig
 from umfuse.pipeline import Umfuse, UmfuseConfig
 from umfuse.train import DifnTask, PairDataset, ViewConfig, Views, fit, latest
@@ -248,7 +248,7 @@ class Lost(nn.Module):
 
     def forward(self, batch):
         field = (self.shift * float("nan")).expand(len(batch["image"]), 2, 8, 8)
-        return {"loss": warp.warp(batch["image"], field)[0].sum() + field.sum()}
+        return {"loss": geometry.warp(batch["image"], field)[0].sum() + field.sum()}
 
 
 def test_coordinates_that_are_no_numbers_stop_the_run_and_not_the_process(tmp_path):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from tiny_tasks import descend, mrrn_task
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.networks import Cpstn, CpstnConfig
 from umfuse.networks.mrrn import MrrnOutput
 from umfuse.train import MrrnWeights, Photometric
@@ -141,12 +141,12 @@ def test_the_reverse_term_uses_the_inverse_not_the_negative():
     fixed, _ = pair(0)
     y, x = torch.meshgrid(*2 * (torch.linspace(-1, 1, 64),), indexing="ij")
     field = torch.stack((7 * torch.sin(2 * y) * x, 7 * torch.cos(2 * x) * y))[None]
-    inverse, error = warp.invert(field)
+    inverse, error = geometry.invert(field)
     assert error[..., 12:-12, 12:-12].max() < 0.05
     assert (inverse + field).abs().mean() > 0.3
-    moving = warp.warp(fixed, inverse)[0]
+    moving = geometry.warp(fixed, inverse)[0]
     by_inverse = measure(fixed, moving, field)["reverse"]
-    by_negative = measure(fixed, warp.warp(fixed, -field)[0], field)["reverse"]
+    by_negative = measure(fixed, geometry.warp(fixed, -field)[0], field)["reverse"]
     assert by_inverse < 0.3 * by_negative
 
 

@@ -89,7 +89,7 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
     """Writes one pair, its deformed infrared image and the truth."""
     import torch.nn.functional as F
 
-    from umfuse import images, warp
+    from umfuse import geometry, images
     from umfuse.evaluate.dataset import write_displacement
     from umfuse.train.deform import protocol
 
@@ -112,7 +112,7 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
             shutil.copyfile(file, output / key / file.name)
     # Of the name, not of the place in the folder: a part of a data set has the same fields.
     drawn = protocol(options.protocol, infrared.size, zlib.crc32(f"{options.seed}/{name}".encode()))
-    deformed, _ = warp.warp(infrared.values, drawn.deform)
+    deformed, _ = geometry.warp(infrared.values, drawn.deform)
     images.save(infrared.give_back(deformed), output / "ir_warp" / paths["ir"].name)
     write_displacement(output / "displacement" / f"{name}.npz", drawn.restore, drawn.valid)
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import api, draw, metrics, pipeline, warp
+from umfuse import api, draw, geometry, metrics, pipeline
 from umfuse.draw import Displayable
 from umfuse.evaluate.dataset import read_displacement, read_homographies
 from umfuse.evaluate.report import Metric, Scores
@@ -58,7 +58,7 @@ class Displacements:
     def error(self, name: str, coordinates: Tensor) -> Tensor:
         """Returns the end-point error where the truth holds; see `Truth.error`."""
         truth, valid = read_displacement(self.folder / f"{name}.npz")
-        grid = warp.identity_grid(coordinates.shape[-2], coordinates.shape[-1])
+        grid = geometry.identity_grid(coordinates.shape[-2], coordinates.shape[-1])
         return metrics.end_point_error(coordinates - grid, truth, valid)
 
 
@@ -150,8 +150,8 @@ class Registration:
         """Returns the images, and checkerboards of them before and after; see `Task.draw`."""
         reference, placed = self._place(files)
         color = read(files["vis"])
-        grid = warp.from_transform(
-            warp.resize_transform(reference.size, color.size), reference.size
+        grid = geometry.project_grid(
+            geometry.resize_transform(reference.size, color.size), reference.size
         )
         visible = pipeline.resample(color.rgb, grid)[0].movedim(0, -1).numpy()
         panels: list[tuple[str, Displayable]] = [
@@ -179,7 +179,7 @@ class Registration:
             moving = read(files["input"], self.range)
             if isinstance(self.truth, Displacements):
                 check_size(moving, reference, "deformed")
-            plain = warp.from_transform(warp.resize_transform(size, moving.size), size)
+            plain = geometry.project_grid(geometry.resize_transform(size, moving.size), size)
             placed["input"] = _Placed(self._resample(moving, plain, reference), plain)
             if self.model is not None:
                 found = api.register(
@@ -209,4 +209,6 @@ def _on_grid(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
     own = (coordinates.shape[-2], coordinates.shape[-1])
     if own == size:
         return coordinates
-    return warp.sample(coordinates, warp.from_transform(warp.resize_transform(size, own), size))[0]
+    return geometry.sample(
+        coordinates, geometry.project_grid(geometry.resize_transform(size, own), size)
+    )[0]

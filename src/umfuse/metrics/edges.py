@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from umfuse import filters
 from umfuse.metrics import checks, numeric
 
 _ROUNDING = 1e-5  # grey levels: more than float32 leaves, less than 8-bit images differ by
@@ -78,17 +77,9 @@ def nabf(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return lost / weight.flatten(1).sum(1)
 
 
-def _sobel(
-    image: Tensor, frame: Literal["constant", "replicate", "reflect"]
-) -> tuple[Tensor, Tensor]:
-    """Returns strength and direction, in (-pi/2, pi/2], of Sobel edges of each channel.
-
-    Differences come first: they are exactly 0 in a constant area.
-    """
-    framed = F.pad(image, (1, 1, 1, 1), mode=frame)
-    x, y = framed[..., 2:] - framed[..., :-2], framed[..., 2:, :] - framed[..., :-2, :]
-    x = x[..., :-2, :] + 2 * x[..., 1:-1, :] + x[..., 2:, :]
-    y = y[..., :-2] + 2 * y[..., 1:-1] + y[..., 2:]
+def _sobel(image: Tensor, frame: filters.Frame) -> tuple[Tensor, Tensor]:
+    """Returns strength and direction, in (-pi/2, pi/2], of Sobel edges of each channel."""
+    x, y = filters.sobel(image, frame)
     vertical = x.abs() < 1e-12
     direction = torch.where(vertical, math.pi / 2, (y / torch.where(vertical, 1.0, x)).atan())
     return numeric.root(x.square() + y.square()), direction

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from umfuse import filters
 from umfuse.metrics import checks, numeric, windows
 
 _SMALLEST = 41  # the window of the fourth scale just fits
@@ -91,7 +92,7 @@ def _scales(fused: Tensor, sources: Tensor, noise: float) -> Iterator[_Scale]:
     """Yields the four scales of a fused image (B, 1, H, W) and its sources (B, 2, H, W)."""
     for octave in range(4):
         size = 2 ** (4 - octave) + 1
-        window = windows.gaussian(size, size / 5)
+        window = filters.gaussian(size, size / 5)
         if octave:
             fused, sources = (
                 windows.smooth(image, window)[..., ::2, ::2] for image in (fused, sources)

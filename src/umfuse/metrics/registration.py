@@ -91,7 +91,7 @@ def end_point_error(
     if displacement.dim() != 4 or displacement.shape[1] != 2 or displacement.shape != truth.shape:
         raise ValueError(
             "end_point_error expects two fields (B, 2, H, W) of the same shape, got "
-            f"{tuple(displacement.shape)} and {tuple(truth.shape)}; see umfuse.warp.resize"
+            f"{tuple(displacement.shape)} and {tuple(truth.shape)}; see geometry.resize_field"
         )
     checks.finite("end_point_error", displacement=displacement, truth=truth)
     gap = displacement.double() - truth.double()

@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from umfuse import filters
 from umfuse.metrics import checks, windows
 
-_GAUSSIAN = windows.gaussian(11, 1.5)
+_GAUSSIAN = filters.gaussian(11, 1.5)
 _UNIFORM = windows.uniform(7)
 _WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 

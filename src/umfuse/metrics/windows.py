@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, cast
 
 import torch
@@ -22,12 +21,6 @@ class Moments(NamedTuple):
     var_a: Tensor
     var_b: Tensor
     covariance: Tensor
-
-
-def gaussian(size: int, sigma: float) -> Window:
-    """Returns a Gaussian window of ``size`` pixels."""
-    weights = [math.exp(-(((i - (size - 1) / 2) / sigma) ** 2) / 2) for i in range(size)]
-    return tuple(weight / sum(weights) for weight in weights)
 
 
 def uniform(size: int) -> Window:

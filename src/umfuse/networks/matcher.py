@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.networks.mrrn import Match, MrrnOutput, check
 from umfuse.networks.padding import crop, pad
 
@@ -155,7 +155,7 @@ class _Level(nn.Module):
     def forward(
         self, fixed: Tensor, moving: Tensor, source: Tensor, field: Tensor
     ) -> tuple[Match, Tensor]:
-        cosines = correlate(fixed, warp.warp(moving, field)[0], self.radius)
+        cosines = correlate(fixed, geometry.warp(moving, field)[0], self.radius)
         # A patch is less ambiguous than a pixel.
         logits = F.avg_pool2d(
             cosines * self.log_temperature.exp(), 3, 1, 1, count_include_pad=False

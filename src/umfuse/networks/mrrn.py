@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.networks.padding import crop, pad
 
 
@@ -71,7 +71,7 @@ class MrrnOutput(NamedTuple):
     """What registration returns; everything is float32.
 
     Attributes:
-        displacement: ``(B, 2, H, W)`` pixels, the convention of `umfuse.warp`.
+        displacement: ``(B, 2, H, W)`` pixels, the convention of `umfuse.geometry`.
         pyramid: The field of every level, coarsest first: ``(B, 2, h, w)`` in pixels of that
             level, where ``h`` is H, padded to a multiple of the coarsest stride, by the stride.
         matches: Of every level, for direct supervision; empty for the paper's network, which
@@ -190,7 +190,7 @@ class _Level(nn.Module):
             field = _double(before.field)
             # Doubled with the field, as in the authors' code.
             context = [field, _double(before.features)]
-            moving = warp.warp(moving, field)[0]
+            moving = geometry.warp(moving, field)[0]
         features: Tensor = self.decoder(torch.cat((_distance(fixed, moving), fixed, *context), 1))
         field = field + _exactly(self.head, features)
         field = field + _exactly(self.refine, field)

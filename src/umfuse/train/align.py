@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
-from umfuse import pipeline, search, warp
+from umfuse import filters, geometry, pipeline, search
 from umfuse.pipeline import Umfuse
 
 logger = logging.getLogger(__name__)
@@ -108,8 +108,8 @@ class Aligner:
         """
         visible = self._reduce(visible)
         size = (visible.shape[-2], visible.shape[-1])
-        field = warp.resize(place.displacement, size)
-        coordinates = warp.project(place.transform, warp.to_coordinates(field))
+        field = geometry.resize_field(place.displacement, size)
+        coordinates = geometry.project(place.transform, geometry.to_coordinates(field))
         registered = pipeline.resample(infrared, coordinates)
         top, left, height, width = cast("list[int]", place.rectangle.tolist())
         rows, columns = slice(top, top + height), slice(left, left + width)
@@ -119,7 +119,7 @@ class Aligner:
         reduced = self._reduce(visible)
         size = (reduced.shape[-2], reduced.shape[-1])
         if self.model is None:
-            found = search.search(pipeline.luma(reduced), infrared)
+            found = search.search(filters.luma(reduced), infrared)
             transform, confidence = found.transform, found.confidence
             displacement = torch.zeros(1, 2, 1, 1)
         else:
@@ -127,11 +127,15 @@ class Aligner:
             aligned = self.model.align(infrared.to(device), reduced.to(device))
             # Copies, since tensors that were made in inference mode stay marked as such.
             transform, confidence = aligned.transform.cpu().clone(), aligned.confidence
-            moved = warp.project(transform.inverse(), aligned.coordinates.cpu().clone())
-            field = moved - warp.identity_grid(*size)
-            displacement = warp.resize(field, (-(-size[0] // STRIDE), -(-size[1] // STRIDE)))
-        coordinates = warp.project(transform, warp.to_coordinates(warp.resize(displacement, size)))
-        valid = warp.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
+            moved = geometry.project(transform.inverse(), aligned.coordinates.cpu().clone())
+            field = moved - geometry.identity_grid(*size)
+            displacement = geometry.resize_field(
+                field, (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
+            )
+        coordinates = geometry.project(
+            transform, geometry.to_coordinates(geometry.resize_field(displacement, size))
+        )
+        valid = geometry.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
         rectangle = torch.tensor(largest_rectangle(valid[0, 0]))
         return Place(transform, displacement, rectangle, torch.tensor(confidence))
 

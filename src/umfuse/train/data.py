@@ -20,9 +20,9 @@ from huggingface_hub.utils import tqdm
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from umfuse import images, warp
+from umfuse import filters, geometry, images
+from umfuse.filters import luma
 from umfuse.images import Range
-from umfuse.pipeline import luma
 from umfuse.train.align import Aligner, Place
 
 logger = logging.getLogger(__name__)
@@ -160,8 +160,8 @@ class PairDataset(Dataset[Pair]):
         if self._align is not None:
             infrared, visible = self._align.apply(self._places[stem], infrared, visible)
         elif source != target:
-            resized = warp.from_transform(warp.resize_transform(target, source), target)
-            infrared = warp.sample(infrared, resized)[0]
+            resized = geometry.project_grid(geometry.resize_transform(target, source), target)
+            infrared = geometry.sample(infrared, resized)[0]
         return {"infrared": infrared[0].contiguous(), "visible": visible[0].contiguous()}
 
     def _read(self, stem: str) -> tuple[Tensor, Tensor]:
@@ -357,13 +357,4 @@ def _curve(image: Tensor, generator: torch.Generator) -> Tensor:
 
 def _blur(image: Tensor, sigma: float) -> Tensor:
     """Returns (C, H, W) blurred by a Gaussian, if its sigma is large enough to matter."""
-    if sigma < 0.3:
-        return image
-    radius = math.ceil(3 * sigma)
-    offset = torch.arange(-radius, radius + 1, dtype=image.dtype, device=image.device)
-    window = torch.exp(-(offset**2) / (2 * sigma**2))
-    window = window / window.sum()
-    padded = F.pad(image[:, None], (radius, radius, radius, radius), mode="replicate")
-    with torch.autocast(image.device.type, enabled=False):
-        rows = F.conv2d(padded, window.view(1, 1, 1, -1))
-        return F.conv2d(rows, window.view(1, 1, -1, 1))[:, 0]
+    return image if sigma < 0.3 else filters.blur(image[None], sigma)[0]

@@ -3,7 +3,7 @@
 The truth is drawn, the deformation is its inverse. So ``deformed = warp(image, field.deform)[0]``
 looks like the picture of a misaligned camera, and ``warp(deformed, field.restore)[0]`` is the image
 again, but for two interpolations, wherever ``field.valid``. Everything follows the convention of
-`umfuse.warp`.
+`umfuse.geometry`.
 
 `deformation` draws what training needs; `protocol` draws what is measured on, the same for
 everybody; `read_absolute_grid` reads what others publish.
@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from umfuse import warp
+from umfuse import filters, geometry
 
 Array: TypeAlias = NDArray[Any]
 
@@ -139,7 +139,7 @@ def deformation(
     inside = slice(frame, -frame)
     restore, deform, error = (f[..., inside, inside] for f in (restore, deform, error))
     # The pixel p of the image is seen at p + restore(p), which must lie inside the deformed image.
-    seen, valid = warp.warp(error, restore)
+    seen, valid = geometry.warp(error, restore)
     return Deformation(restore.contiguous(), deform.contiguous(), valid & (seen < 0.1))
 
 
@@ -177,15 +177,15 @@ def protocol(name: str, size: tuple[int, int], seed: int) -> Deformation:
     generator = torch.Generator().manual_seed(seed)
     affine = _similarity(PROTOCOLS[name], size, generator)
     elastic = _Elastic(size, generator)
-    grid = warp.identity_grid(*size)
+    grid = geometry.identity_grid(*size)
     # The pixel p of the image is seen at elastic(affine(p)) in the deformed image.
-    moved = warp.from_transform(affine, size)
+    moved = geometry.project_grid(affine, size)
     restore = moved + elastic(moved) - grid
     back = torch.zeros_like(grid)
     for _ in range(12):  # the noise is so smooth that each step leaves less than a third
         back = -elastic(grid + back)
-    deform = warp.project(affine.inverse(), grid + back) - grid
-    return Deformation(restore, deform, warp.inside(grid + restore, size))
+    deform = geometry.project(affine.inverse(), grid + back) - grid
+    return Deformation(restore, deform, geometry.inside(grid + restore, size))
 
 
 def _similarity(kind: Protocol, size: tuple[int, int], generator: torch.Generator) -> Tensor:
@@ -207,20 +207,18 @@ class _Elastic:
     def __init__(self, size: tuple[int, int], generator: torch.Generator) -> None:
         side, radius = _NOISE_SIDE, _NOISE_RADIUS
         noise = 2 * torch.rand(2, 1, side, side, generator=generator) - 1
-        offset = torch.arange(-radius, radius + 1)
-        window = torch.exp(-(offset**2) / (2 * _NOISE_SIGMA**2))
-        window = window / window.sum()
+        window = torch.tensor(filters.gaussian(2 * radius + 1, _NOISE_SIGMA))
         # Zeros around the noise, and a frame of the result in which it has an effect.
         rows = F.conv2d(F.pad(noise, (2 * radius,) * 4), window.view(1, 1, 1, -1))
         self.half_sides = F.conv2d(rows, window.view(1, 1, -1, 1)).transpose(0, 1)
         self.half = torch.tensor([size[1], size[0]]).view(1, 2, 1, 1) / 2
-        self.to_noise = warp.resize_transform(size, (side, side))
+        self.to_noise = geometry.resize_transform(size, (side, side))
         self.to_noise[:2, 2] += radius
 
     def __call__(self, coordinates: Tensor) -> Tensor:
         """Returns the displacement (1, 2, H, W) at any pixels of the image or beside it."""
-        places = warp.project(self.to_noise, coordinates)
-        return warp.sample(self.half_sides, places)[0] * self.half
+        places = geometry.project(self.to_noise, coordinates)
+        return geometry.sample(self.half_sides, places)[0] * self.half
 
 
 def read_absolute_grid(path: str | os.PathLike[str], *, align_corners: bool = True) -> Tensor:
@@ -265,7 +263,7 @@ def read_absolute_grid(path: str | os.PathLike[str], *, align_corners: bool = Tr
         )
     size = torch.tensor([width, height]).view(1, 2, 1, 1)
     pixels = (grid + 1) * (size - 1) / 2 if align_corners else ((grid + 1) * size - 1) / 2
-    return (pixels - warp.identity_grid(height, width, dtype=torch.float64)).float()
+    return (pixels - geometry.identity_grid(height, width, dtype=torch.float64)).float()
 
 
 def _arrays(path: Path) -> dict[str, Array]:
@@ -310,13 +308,15 @@ def _planes(array: Array) -> Array | None:
 
 
 def _invert(field: Tensor) -> tuple[Tensor, Tensor]:
-    """Does what `warp.invert` does in a third of the time: most steps at half the resolution."""
+    """Inverts as `geometry.invert` in a third of the time: most steps at half the resolution."""
     height, width = field.shape[-2:]
-    half, _ = warp.invert(warp.resize(field, (height // 2, width // 2)), iterations=10)
-    inverse = warp.resize(half, (height, width))
+    half, _ = geometry.invert(
+        geometry.resize_field(field, (height // 2, width // 2)), iterations=10
+    )
+    inverse = geometry.resize_field(half, (height, width))
     for _ in range(2):
-        inverse = -warp.warp(field, inverse)[0]
-    return inverse, warp.compose(field, inverse).square().sum(1, keepdim=True).sqrt()
+        inverse = -geometry.warp(field, inverse)[0]
+    return inverse, geometry.compose(field, inverse).square().sum(1, keepdim=True).sqrt()
 
 
 def _unit_field(
@@ -385,7 +385,7 @@ def _direction(generator: torch.Generator) -> Tensor:
 
 def _centred(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Returns x and y (1, H, W), zero in the middle and 1 at half the shorter side."""
-    grid = warp.identity_grid(height, width)
+    grid = geometry.identity_grid(height, width)
     half = min(height, width) / 2
     x = (grid[:, 0] - (width - 1) / 2) / half
     return x, (grid[:, 1] - (height - 1) / 2) / half

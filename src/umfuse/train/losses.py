@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from umfuse import metrics
+from umfuse import filters, metrics
+from umfuse.filters import precise
 from umfuse.metrics.fidelity import vif_of_each
 from umfuse.metrics.similarity import scales
 
@@ -23,7 +24,7 @@ Maps = Sequence[Tensor]
 
 def charbonnier(difference: Tensor, epsilon: float = 1e-3) -> Tensor:
     """Returns the mean of ``sqrt(difference^2 + epsilon^2)``, a smooth L1."""
-    return (_precise(difference).square() + epsilon**2).sqrt().mean()
+    return (precise(difference).square() + epsilon**2).sqrt().mean()
 
 
 def ms_ssim(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
@@ -46,7 +47,7 @@ def ms_ssim(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
             "ms_ssim needs two batches of one shape with sides of 11 pixels or more, "
             f"got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    terms, weights = scales(_precise(a), _precise(b), data_range)
+    terms, weights = scales(precise(a), precise(b), data_range)
     # Negative contrast has no real power: clamped, but not to 0, where no other scale had a slope.
     return ((terms.clamp_min(0) + 1e-12) ** weights).prod(0).mean()
 
@@ -54,21 +55,6 @@ def ms_ssim(a: Tensor, b: Tensor, data_range: float = 1.0) -> Tensor:
 def structure(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Returns Eq. 16: how far the fused image is from both sources in MS-SSIM, in [0, 2]."""
     return 2 - ms_ssim(fused, infrared) - ms_ssim(fused, visible)
-
-
-def laplacian(image: Tensor) -> Tensor:
-    """Returns the Laplacian over the eight neighbours, borders replicated, not normalised."""
-    kernel = image.new_ones(3, 3)
-    kernel[1, 1] = -8
-    return _filter(_precise(image), kernel[None])
-
-
-def sobel(image: Tensor) -> Tensor:
-    """Returns the gradient ``(B, 2 C, H, W)`` per pixel: x of all channels, then y."""
-    smooth, slope = image.new_tensor([0.25, 0.5, 0.25]), image.new_tensor([-0.5, 0.0, 0.5])
-    kernels = torch.stack((torch.outer(smooth, slope), torch.outer(slope, smooth)))
-    both = _filter(_precise(image), kernels)
-    return torch.cat((both[:, 0::2], both[:, 1::2]), 1)
 
 
 def joint_gradient(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -83,7 +69,8 @@ def joint_gradient(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: ``(B, 1, H, W)``.
         visible: ``(B, 1, H, W)``.
     """
-    ours, ir, vis = sobel(fused), sobel(infrared), sobel(visible)
+    images = (fused, infrared, visible)
+    ours, ir, vis = (torch.cat(filters.sobel(image), 1) / 8 for image in images)
     stronger = ir.square().sum(1, keepdim=True) > vis.square().sum(1, keepdim=True)
     return (ours - torch.where(stronger, ir, vis)).abs().mean()
 
@@ -119,8 +106,8 @@ def saliency_weight(infrared: Tensor, visible: Tensor) -> Tensor:
 def self_visual_saliency(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Returns the second line of Eq. 18: L1 to the mean of the sources, weighed by saliency."""
     weight = saliency_weight(infrared, visible)
-    target = weight * _precise(infrared) + (1 - weight) * _precise(visible)
-    return (_precise(fused) - target).abs().mean()
+    target = weight * precise(infrared) + (1 - weight) * precise(visible)
+    return (precise(fused) - target).abs().mean()
 
 
 def differences(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -134,8 +121,8 @@ def differences(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: ``(B, 1, H, W)`` in [0, 1].
         visible: ``(B, 1, H, W)`` in [0, 1].
     """
-    images = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
-    return 2 - metrics.scd(*images).mean().to(_precise(fused).dtype)
+    images = (precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    return 2 - metrics.scd(*images).mean().to(precise(fused).dtype)
 
 
 def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -149,20 +136,20 @@ def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: See there.
         visible: See there.
     """
-    images = (_precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    images = (precise(image).clamp(0, 1) for image in (fused, infrared, visible))
     kept = vif_of_each(*images)
     # Not from 0: the root has no slope there.
-    return 2 - (kept + 1e-3).sqrt().mean(0).sum().to(_precise(fused).dtype)
+    return 2 - (kept + 1e-3).sqrt().mean(0).sum().to(precise(fused).dtype)
 
 
 def content(image: Tensor, other: Tensor) -> Tensor:
     """Returns one term of L_con, Eq. 11: the mean absolute difference."""
-    return (_precise(image) - _precise(other)).abs().mean()
+    return (precise(image) - precise(other)).abs().mean()
 
 
 def edge(image: Tensor, other: Tensor) -> Tensor:
     """Returns one term of L_edge, Eq. 11: the Charbonnier distance of the Laplacians."""
-    return charbonnier(laplacian(image) - laplacian(other))
+    return charbonnier(filters.laplacian(image) - filters.laplacian(other))
 
 
 def perceptual(ours: Maps, theirs: Maps, layer_weights: Sequence[float]) -> Tensor:
@@ -174,7 +161,7 @@ def perceptual(ours: Maps, theirs: Maps, layer_weights: Sequence[float]) -> Tens
         layer_weights: ω_j of each layer, over which the means are summed.
     """
     terms = (
-        weight * (_precise(one) - _precise(other)).square().mean()
+        weight * (precise(one) - precise(other)).square().mean()
         for weight, one, other in zip(layer_weights, ours, theirs, strict=True)
     )
     return torch.stack(tuple(terms)).sum()
@@ -199,7 +186,7 @@ def gram(maps: Tensor) -> Tensor:
     Args:
         maps: ``(B, C, h, w)``.
     """
-    channels = _precise(maps).flatten(2)
+    channels = precise(maps).flatten(2)
     with torch.autocast(maps.device.type, enabled=False):
         return channels @ channels.mT / (channels.shape[1] * channels.shape[2])
 
@@ -217,7 +204,7 @@ def similarity(
     """
     total = ours[0].new_zeros((), dtype=torch.float32)
     for weight, one, other in zip(layer_weights, ours, theirs, strict=True):
-        difference = (_precise(one) - _precise(other)).abs().mean(1, keepdim=True)
+        difference = (precise(one) - precise(other)).abs().mean(1, keepdim=True)
         if valid is None:
             total = total + weight * difference.mean()
             continue
@@ -228,7 +215,7 @@ def similarity(
 
 def smoothness(displacement: Tensor) -> Tensor:
     """Returns Eq. 14: the mean absolute difference of neighbours, pixels per pixel."""
-    field = _precise(displacement)
+    field = precise(displacement)
     return field.diff(dim=3).abs().mean() + field.diff(dim=2).abs().mean()
 
 
@@ -241,7 +228,7 @@ def end_point(displacement: Tensor, truth: Tensor, valid: Tensor, epsilon: float
         valid: ``(B, 1, H, W)``, the weight of each pixel; bool or float.
         epsilon: Pixels below which the distance counts as its square.
     """
-    gap = (_precise(displacement) - _precise(truth)).square().sum(1, keepdim=True)
+    gap = (precise(displacement) - precise(truth)).square().sum(1, keepdim=True)
     weight = valid.to(gap.dtype)
     distance = (gap + epsilon**2).sqrt() - epsilon
     return (distance * weight).sum() / weight.sum().clamp_min(1)
@@ -263,7 +250,7 @@ def matching(logits: Tensor, offset: Tensor, valid: Tensor) -> Tensor:
     weight = valid.to(offset.dtype) * (offset.abs().amax(1, keepdim=True) < radius)
     place = (offset + radius).clamp(0, side - 1 - 1e-3)
     corner, part = place.long(), place.frac()
-    chance = _precise(logits).log_softmax(1)
+    chance = precise(logits).log_softmax(1)
     expected = torch.zeros_like(weight)
     for down in (0, 1):
         for right in (0, 1):
@@ -279,7 +266,7 @@ def lsgan(scores: Tensor, *, real: bool) -> Tensor:
 
     Mao et al., ICCV 2017, doi:10.1109/ICCV.2017.304.
     """
-    return (_precise(scores) - float(real)).square().mean()
+    return (precise(scores) - float(real)).square().mean()
 
 
 class ImagePool(nn.Module):
@@ -319,18 +306,3 @@ class ImagePool(nn.Module):
     def set_extra_state(self, state: list[Tensor]) -> None:
         """Takes the images of a checkpoint."""
         self.images = list(state)
-
-
-def _precise(image: Tensor) -> Tensor:
-    """Returns the tensor in float32, or float64 if it is that."""
-    return image if image.dtype == torch.float64 else image.float()
-
-
-def _filter(image: Tensor, kernels: Tensor) -> Tensor:
-    """Returns every channel filtered by every kernel (N, k, k), borders replicated."""
-    channels = image.shape[1]
-    pad = kernels.shape[-1] // 2
-    padded = F.pad(image, (pad, pad, pad, pad), mode="replicate")
-    weight = kernels.to(image.dtype).repeat(channels, 1, 1)[:, None]
-    with torch.autocast(image.device.type, enabled=False):
-        return F.conv2d(padded, weight, groups=channels)

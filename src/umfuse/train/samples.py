@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from umfuse import draw, warp
+from umfuse import draw, geometry
 from umfuse.pipeline import Umfuse
 from umfuse.train.data import Pair
 from umfuse.train.deform import protocol
@@ -31,7 +31,7 @@ def picture(model: Umfuse, pair: Pair) -> Image.Image:
     """
     infrared, visible = (_reduced(pair[name][None]) for name in ("infrared", "visible"))
     field = protocol("paper", (visible.shape[-2], visible.shape[-1]), seed=0)
-    moving = warp.warp(infrared, field.deform)[0]
+    moving = geometry.warp(infrared, field.deform)[0]
     moving, visible = moving.to(model.device), visible.to(model.device)
     found = model(moving, visible)
     shown = _array(visible)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from umfuse import search
+from umfuse.filters import luma
 from umfuse.networks import Cpstn
-from umfuse.pipeline import luma
 from umfuse.train import losses
 from umfuse.train.critic import Adversary
 from umfuse.train.loop import ParameterGroup

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from typing_extensions import override
 
+from umfuse.filters import luma
 from umfuse.networks import Difn
-from umfuse.pipeline import luma
 from umfuse.train import losses
 from umfuse.train.tasks.common import Batch, Parts, Task, total
 

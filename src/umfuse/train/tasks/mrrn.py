@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import override
 
-from umfuse import warp
+from umfuse import geometry
 from umfuse.networks import Cpstn, Matcher, Mrrn, MrrnOutput
 from umfuse.pipeline import evidence, luma
 from umfuse.train import losses
@@ -158,7 +158,7 @@ class MrrnTask(Task):
             moving, inside = infrared, torch.ones_like(infrared, dtype=torch.bool)
         else:
             field = _draw(self.deform, len(infrared), (height, width), generator)
-            moving, inside = warp.warp(infrared, field.deform.to(infrared.device))
+            moving, inside = geometry.warp(infrared, field.deform.to(infrared.device))
             truth, valid = (
                 one.to(infrared.device)[..., inner[0], inner[1]]
                 for one in (field.restore, field.valid)
@@ -170,7 +170,7 @@ class MrrnTask(Task):
             evidence(intensity, source, self.sigma, self.network),
             evidence(moving, moving, self.sigma, self.network, inside),
         )
-        registered, seen = warp.warp(torch.cat((moving, inside), 1), found.displacement)
+        registered, seen = geometry.warp(torch.cat((moving, inside), 1), found.displacement)
         parts = {
             **_supervision(found, truth, valid),
             **self._similarity(intensity, moving, inside, registered, seen, found.displacement),
@@ -204,8 +204,8 @@ class MrrnTask(Task):
             there = maps(registered[:, :1])
             parts["similarity"] = losses.similarity(there, maps(fixed), weights, valid)
         if self.weights.reverse:
-            inverse, _ = warp.invert(displacement, INVERSE_STEPS)
-            deformed, seen = warp.warp(fixed, inverse)
+            inverse, _ = geometry.invert(displacement, INVERSE_STEPS)
+            deformed, seen = geometry.warp(fixed, inverse)
             back = maps(deformed)
             parts["reverse"] = losses.similarity(back, maps(moving), weights, seen & inside)
         return parts

@@ -141,7 +141,7 @@ def invert(displacement: Tensor, iterations: int = 30) -> tuple[Tensor, Tensor]:
     return inverse, error
 
 
-def resize(displacement: Tensor, size: tuple[int, int]) -> Tensor:
+def resize_field(displacement: Tensor, size: tuple[int, int]) -> Tensor:
     """Brings a displacement to a grid of another size and scales its values with it.
 
     Args:
@@ -196,7 +196,7 @@ def project(transform: Tensor, coordinates: Tensor) -> Tensor:
     return projected.to(coordinates.dtype)
 
 
-def from_transform(transform: Tensor, size: tuple[int, int]) -> Tensor:
+def project_grid(transform: Tensor, size: tuple[int, int]) -> Tensor:
     """Returns the coordinates ``(B, 2, *size)`` float32 that a transform gives a whole grid.
 
     Args:
@@ -207,14 +207,14 @@ def from_transform(transform: Tensor, size: tuple[int, int]) -> Tensor:
     return project(transform.double(), grid).float()
 
 
-def to_transform(coordinates: Tensor, weight: Tensor | None = None) -> Tensor:
+def fit_homography(coordinates: Tensor, weight: Tensor | None = None) -> Tensor:
     """Returns the transform that fits coordinates best, in weighted least squares.
 
     The direct linear transform on coordinates shifted and scaled to about [-1, 1] (Hartley, 1997,
     doi:10.1109/34.601246).
 
     Args:
-        coordinates: ``(B, 2, H, W)`` pixels, as `from_transform` gives.
+        coordinates: ``(B, 2, H, W)`` pixels, as `project_grid` gives.
         weight: ``(B, 1, H, W)``, not negative; None weighs all pixels alike.
 
     Returns:
@@ -227,7 +227,7 @@ def to_transform(coordinates: Tensor, weight: Tensor | None = None) -> Tensor:
     if weight is None:
         weight = torch.ones(batch, 1, height, width, device=coordinates.device)
     if bool(((weight > 0).flatten(1).sum(1) < 4).any()):
-        raise ValueError("to_transform needs at least 4 pixels with a positive weight")
+        raise ValueError("fit_homography needs at least 4 pixels with a positive weight")
     w = weight.double().flatten(1)  # (B, N)
     w = w / w.sum(1, keepdim=True)
     grid = identity_grid(height, width, device=coordinates.device, dtype=torch.float64)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
-from umfuse import warp
+from umfuse import geometry
 
 
 def picture(height=40, width=56, channels=1, batch=1, seed=0, dtype=torch.float32):
@@ -33,7 +33,7 @@ def rotation(degrees=7.0, scale=1.1, shift=(4.0, -3.0), perspective=(1e-4, -2e-4
 
 
 def test_identity_grid_holds_x_then_y():
-    grid = warp.identity_grid(3, 5)
+    grid = geometry.identity_grid(3, 5)
     assert grid.shape == (1, 2, 3, 5)
     assert grid[0, :, 2, 4].tolist() == [4.0, 2.0]
     assert grid.dtype == torch.float32
@@ -41,7 +41,7 @@ def test_identity_grid_holds_x_then_y():
 
 def test_identity_warp_changes_nothing():
     image = picture(channels=3, batch=2)
-    values, valid = warp.warp(image, torch.zeros(2, 2, 40, 56))
+    values, valid = geometry.warp(image, torch.zeros(2, 2, 40, 56))
     torch.testing.assert_close(values, image, atol=1e-5, rtol=0)
     assert valid.all()
 
@@ -50,7 +50,7 @@ def test_integer_shift_moves_pixels_and_masks_what_is_missing():
     image = picture()
     displacement = torch.zeros(1, 2, 40, 56)
     displacement[:, 0], displacement[:, 1] = 3, -2
-    values, valid = warp.warp(image, displacement)
+    values, valid = geometry.warp(image, displacement)
     torch.testing.assert_close(values[..., 2:, :-3], image[..., :-2, 3:], atol=1e-5, rtol=0)
     torch.testing.assert_close(values[..., 2:, -1], image[..., :-2, -1], atol=1e-5, rtol=0)
     expected = torch.zeros(1, 1, 40, 56, dtype=torch.bool)
@@ -64,7 +64,7 @@ def test_sample_equals_map_coordinates_in_float64(size):
     generator = torch.Generator().manual_seed(3)
     coordinates = torch.rand(1, 2, *size, generator=generator, dtype=torch.float64)
     coordinates = coordinates * torch.tensor([70.0, 55.0])[:, None, None] - 8
-    values, _ = warp.sample(image, coordinates)
+    values, _ = geometry.sample(image, coordinates)
     x, y = coordinates[0].numpy()
     expected = map_coordinates(image[0, 0].numpy(), [y, x], order=1, mode="nearest")
     np.testing.assert_allclose(values[0, 0].numpy(), expected, atol=1e-12)
@@ -74,13 +74,13 @@ def test_sample_is_differentiable_in_image_and_coordinates():
     image = picture(6, 7, dtype=torch.float64).requires_grad_()
     offset = torch.full((1, 2, 6, 7), 0.3, dtype=torch.float64)
     offset = (offset + 0.1 * picture(6, 7, channels=2, dtype=torch.float64)).requires_grad_()
-    assert torch.autograd.gradcheck(lambda i, d: warp.warp(i, d)[0], (image, offset))
+    assert torch.autograd.gradcheck(lambda i, d: geometry.warp(i, d)[0], (image, offset))
 
 
 def test_one_set_of_coordinates_serves_a_batch():
     image = picture(batch=3)
-    coordinates = warp.from_transform(rotation(), (20, 30))
-    values, valid = warp.sample(image, coordinates)
+    coordinates = geometry.project_grid(rotation(), (20, 30))
+    values, valid = geometry.sample(image, coordinates)
     assert values.shape == (3, 1, 20, 30)
     assert valid.shape == (3, 1, 20, 30)
 
@@ -90,43 +90,45 @@ def test_fields_stay_float32_under_autocast():
     displacement = torch.full((1, 2, 8, 2048), 0.25)
     transform = rotation(shift=(0.125, 0.0)).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        values, _ = warp.warp(image, displacement)
-        coordinates = warp.project(transform, warp.identity_grid(8, 2048))
-        composed = warp.compose(displacement, displacement)
+        values, _ = geometry.warp(image, displacement)
+        coordinates = geometry.project(transform, geometry.identity_grid(8, 2048))
+        composed = geometry.compose(displacement, displacement)
     assert values.dtype == coordinates.dtype == composed.dtype == torch.float32
     torch.testing.assert_close(values[0, 0, 0, 1000], image[0, 0, 0, 1000] + 0.25 / 2047)
-    expected = warp.project(transform.double(), warp.identity_grid(8, 2048, dtype=torch.float64))
+    expected = geometry.project(
+        transform.double(), geometry.identity_grid(8, 2048, dtype=torch.float64)
+    )
     torch.testing.assert_close(coordinates.double(), expected, atol=1e-3, rtol=0)
 
 
 def test_compose_equals_two_warps_in_turn():
-    ramp = warp.identity_grid(64, 80)  # bilinear sampling of a ramp is exact
+    ramp = geometry.identity_grid(64, 80)  # bilinear sampling of a ramp is exact
     first, second = smooth_field(64, 80, 3.0, seed=1), smooth_field(64, 80, 4.0, seed=2)
-    twice = warp.warp(warp.warp(ramp, first)[0], second)[0]
-    once = warp.warp(ramp, warp.compose(first, second))[0]
+    twice = geometry.warp(geometry.warp(ramp, first)[0], second)[0]
+    once = geometry.warp(ramp, geometry.compose(first, second))[0]
     inner = (..., slice(10, -10), slice(10, -10))
     torch.testing.assert_close(once[inner], twice[inner], atol=0.05, rtol=0)
 
 
 def test_inverse_of_forward_is_below_a_tenth_of_a_pixel():
     field = smooth_field(96, 128, 8.0)
-    inverse, error = warp.invert(field)
+    inverse, error = geometry.invert(field)
     assert error.max() < 0.1
     inner = (..., slice(12, -12), slice(12, -12))
-    assert warp.compose(inverse, field)[inner].abs().max() < 0.1
+    assert geometry.compose(inverse, field)[inner].abs().max() < 0.1
 
 
 def test_invert_reports_a_field_that_tears():
     field = torch.zeros(1, 2, 32, 64)
     field[:, 0, :, 32:] = 20  # no place points to the columns 32 to 51
-    _, error = warp.invert(field)
+    _, error = geometry.invert(field)
     assert error.max() > 1
 
 
 def test_resize_keeps_the_relative_place():
     field = torch.zeros(1, 2, 20, 30)
     field[:, 0], field[:, 1] = 2, -1
-    resized = warp.resize(field, (60, 60))
+    resized = geometry.resize_field(field, (60, 60))
     assert resized.shape == (1, 2, 60, 60)
     torch.testing.assert_close(resized[0, :, 30, 30], torch.tensor([4.0, -3.0]))
 
@@ -134,16 +136,18 @@ def test_resize_keeps_the_relative_place():
 def test_resize_agrees_with_the_transform_of_plain_resizing():
     transform = rotation()
     small, large = (48, 64), (96, 192)
-    up = warp.resize_transform(small, large)
+    up = geometry.resize_transform(small, large)
     moved = up @ transform @ torch.linalg.inv(up)
-    field = warp.from_transform(transform, small) - warp.identity_grid(*small)
-    expected = warp.from_transform(moved, large) - warp.identity_grid(*large)
+    field = geometry.project_grid(transform, small) - geometry.identity_grid(*small)
+    expected = geometry.project_grid(moved, large) - geometry.identity_grid(*large)
     inner = (..., slice(4, -4), slice(4, -4))
-    torch.testing.assert_close(warp.resize(field, large)[inner], expected[inner], atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        geometry.resize_field(field, large)[inner], expected[inner], atol=0.02, rtol=0
+    )
 
 
 def test_resize_transform_maps_pixel_centres():
-    transform = warp.resize_transform((10, 20), (30, 10))
+    transform = geometry.resize_transform((10, 20), (30, 10))
     corner = transform @ torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
     assert corner.tolist() == [-0.25, 1.0, 1.0]
 
@@ -151,38 +155,38 @@ def test_resize_transform_maps_pixel_centres():
 def test_project_sends_points_behind_the_horizon_far_away():
     transform = torch.eye(3, dtype=torch.float64)
     transform[2, 0] = -0.1  # the horizon is at x = 10
-    coordinates = warp.from_transform(transform, (4, 20))
+    coordinates = geometry.project_grid(transform, (4, 20))
     assert coordinates[0, 0, 0, 5] == 10
     assert (coordinates[..., 10:] == -1e6).all()
-    assert not warp.sample(picture(), coordinates)[1][..., 10:].any()
+    assert not geometry.sample(picture(), coordinates)[1][..., 10:].any()
 
 
 def test_transform_survives_the_way_to_coordinates_and_back():
     transforms = torch.stack((rotation(), rotation(-4.0, 0.7, (20.0, 11.0))))
-    fitted = warp.to_transform(warp.from_transform(transforms, (48, 64)))
+    fitted = geometry.fit_homography(geometry.project_grid(transforms, (48, 64)))
     expected = transforms / transforms[:, 2:, 2:]
     torch.testing.assert_close(fitted, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_to_transform_ignores_pixels_without_weight():
     transform = rotation()
-    coordinates = warp.from_transform(transform, (48, 64))
+    coordinates = geometry.project_grid(transform, (48, 64))
     weight = torch.ones(1, 1, 48, 64)
     coordinates[..., 10:20, 10:30] += 25
     weight[..., 10:20, 10:30] = 0
-    fitted = warp.to_transform(coordinates, weight)[0]
+    fitted = geometry.fit_homography(coordinates, weight)[0]
     torch.testing.assert_close(fitted, transform, atol=1e-4, rtol=1e-4)
 
 
 def test_to_transform_needs_four_points():
     with pytest.raises(ValueError, match="at least 4 pixels"):
-        warp.to_transform(warp.identity_grid(8, 8), torch.zeros(1, 1, 8, 8))
+        geometry.fit_homography(geometry.identity_grid(8, 8), torch.zeros(1, 1, 8, 8))
 
 
 def test_export_keeps_the_size_dynamic():
     class Warp(torch.nn.Module):
         def forward(self, image, displacement):
-            return warp.warp(image, warp.compose(displacement, displacement))
+            return geometry.warp(image, geometry.compose(displacement, displacement))
 
     height, width = torch.export.Dim("height", min=4), torch.export.Dim("width", min=4)
     sizes = {2: height, 3: width}
