@@ -11,22 +11,24 @@ PACKAGE = Path(__file__).parents[1] / "src" / "umfuse"
 GROUND = {"filters", "geometry"}
 # A module may import what its room lists, and the ground floor, which imports nothing of umfuse.
 MAY_IMPORT = {
-    "__init__": {"api", "pipeline", "weights"},
+    "__init__": {"api", "config", "pipeline", "weights"},
     "__main__": {"cli"},
     "api": {"images", "pipeline"},
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
         *("convert", "weights"),
     },
-    "convert": {"networks", "pipeline", "weights"},
+    "convert": {"config", "networks", "pipeline", "weights"},
     "demo": {"demo"},
     "evaluate": {"api", "draw", "evaluate", "images", "metrics", "pipeline", "weights"},
     "images": {"files"},
     "metrics": {"metrics"},
     "networks": {"networks"},
-    "pipeline": {"networks", "search", "weights"},
+    "config": {"networks"},
+    "pipeline": {"config", "networks", "pretrained", "search"},
+    "pretrained": {"config", "weights"},
     "train": {
-        *("draw", "images", "metrics", "networks", "pipeline", "search", "train"),
+        *("config", "draw", "images", "metrics", "networks", "pipeline", "search", "train"),
         "weights",
     },
 }

@@ -9,8 +9,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from umfuse import filters, geometry, pipeline, search
+from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
-from umfuse.pipeline import Umfuse, UmfuseConfig
+from umfuse.pipeline import Umfuse
 from umfuse.weights import WeightsError
 
 TINY = UmfuseConfig(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from umfuse.api import Fusion, Registration, fuse, load, register
-    from umfuse.pipeline import Umfuse, UmfuseConfig
+    from umfuse.config import UmfuseConfig
+    from umfuse.pipeline import Umfuse
     from umfuse.weights import WeightsError
 
 __version__ = "0.1.0"
@@ -30,7 +31,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Imported on first use: `umfuse --help` need not wait for torch.
     if name in __all__:
-        for module in ("umfuse.weights", "umfuse.pipeline", "umfuse.api"):
+        for module in ("umfuse.weights", "umfuse.config", "umfuse.pipeline", "umfuse.api"):
             found = vars(import_module(module)).get(name)
             if found is not None:
                 return found

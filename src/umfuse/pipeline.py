@@ -9,117 +9,37 @@ compares the infrared image with the visible one itself, and CPSTN need not run.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import logging
-import os
 from collections.abc import Callable, Generator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
-from huggingface_hub import ModelHubMixin
-from torch import Tensor, nn
-from typing_extensions import Self, override
+from torch import Tensor
+from typing_extensions import override
 
-from umfuse import geometry, search, weights
+from umfuse import geometry, search
+from umfuse.config import UmfuseConfig
 from umfuse.filters import luma
 from umfuse.networks import (
     Cpstn,
-    CpstnConfig,
     Difn,
-    DifnConfig,
     Matcher,
-    MatcherConfig,
     Mrrn,
     MrrnConfig,
     MrrnOutput,
 )
 from umfuse.networks.difn import grey_levels
+from umfuse.pretrained import Pretrained
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
 TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
 FEATHER = 1 / 64  # of the longer side: how softly the fused image ends where infrared data ends
 ALIASING = 1.5  # infrared pixels in a visible one, above which the infrared image is reduced first
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
 Stage = Literal["resize", "search", "dense"]
-Fixed = Literal["pseudo-infrared", "visible"]
-
-
-@dataclass(frozen=True)
-class UmfuseConfig:
-    """Sizes of the three networks and of the grid that registration works on.
-
-    Attributes:
-        cpstn: The paper's sizes by default, like the other two.
-        mrrn: The paper's network, or a matcher in its place. With three input channels it sees the
-            gradient orientation beside the intensity.
-        difn: See `DifnConfig`.
-        fixed: What the infrared image is registered to: what CPSTN makes of the visible image, or
-            its luma.
-        working_size: Longer side in pixels of the grid that CPSTN and MRRN run on: visible images
-            are reduced to it, or enlarged to at most twice their size, and the field is brought
-            back.
-        orientation_sigma: Scale in working pixels of the orientation features that MRRN sees.
-    """
-
-    cpstn: CpstnConfig = field(default_factory=CpstnConfig)
-    mrrn: MrrnConfig | MatcherConfig = field(default_factory=MrrnConfig)
-    difn: DifnConfig = field(default_factory=DifnConfig)
-    fixed: Fixed = "pseudo-infrared"
-    working_size: int = 512
-    orientation_sigma: float = 1.5
-
-    def __post_init__(self) -> None:
-        if self.mrrn.in_channels not in (1, 3):
-            raise ValueError(
-                "mrrn.in_channels must be 1 (intensity) or 3 (and gradient orientation), got "
-                f"{self.mrrn.in_channels}"
-            )
-        if self.fixed not in get_args(Fixed):
-            choices = ", ".join(get_args(Fixed))
-            raise ValueError(f"fixed must be one of {choices}, got {self.fixed!r}")
-        if self.working_size < 64:
-            raise ValueError(f"working_size must be at least 64, got {self.working_size}")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what `config.json` holds."""
-        return {"format_version": FORMAT_VERSION, **asdict(self)}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> UmfuseConfig:
-        """Builds the configuration that `to_dict` gave.
-
-        Raises:
-            ValueError: If a key is unknown, a value is wrong or the format is of a newer umfuse.
-        """
-        version = values.get("format_version")
-        if version != FORMAT_VERSION:
-            raise ValueError(
-                f"this umfuse reads format_version {FORMAT_VERSION}, the config has {version!r}: "
-                "install the umfuse that wrote it"
-            )
-        rest = {key: value for key, value in values.items() if key != "format_version"}
-        return cast("UmfuseConfig", _build(cls, rest, "config"))
-
-
-def _build(kind: type, values: dict[str, Any], where: str) -> object:
-    """Returns a dataclass from nested dicts, strictly: every key must be a field."""
-    parts = {f.name: f.default_factory for f in fields(kind)}
-    if unknown := sorted(set(values) - set(parts)):
-        raise ValueError(f"{where} has unknown keys {unknown}: install the umfuse that wrote it")
-    built = dict[str, Any]()
-    for key, value in values.items():
-        if isinstance(parts[key], type) and is_dataclass(parts[key]):
-            nested = cast("dict[str, Any]", value)
-            part = MatcherConfig if nested.get("kind") == "matcher" else cast("type", parts[key])
-            value = _build(part, nested, f"{where}.{key}")
-        built[key] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
-    return kind(**built)
 
 
 class Output(NamedTuple):
@@ -152,14 +72,7 @@ class Alignment(NamedTuple):
     """The last stage that explained the pair better than the one before it."""
 
 
-class Umfuse(
-    nn.Module,
-    ModelHubMixin,
-    library_name="umfuse",
-    pipeline_tag="image-to-image",
-    license="mit",
-    tags=["image-fusion", "image-registration", "infrared", "thermal", "arxiv:2205.11876"],
-):
+class Umfuse(Pretrained):
     """Aligns and fuses infrared and visible images that are not registered.
 
     `forward` is for batches, training and export; `align` and `fuse` are for one pair of any size.
@@ -175,12 +88,10 @@ class Umfuse(
     """
 
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
-    config: UmfuseConfig
-    _hub_mixin_config: ClassVar[Any] = None
 
     def __init__(self, config: UmfuseConfig | None = None) -> None:
-        super().__init__()
-        self.config = config = config or UmfuseConfig()
+        super().__init__(config)
+        config = self.config
         self.cpstn = Cpstn(config.cpstn)
         sizes = config.mrrn
         self.mrrn = Mrrn(sizes) if isinstance(sizes, MrrnConfig) else Matcher(sizes)
@@ -342,54 +253,6 @@ class Umfuse(
         wanted = self.precision == "bfloat16" or (self.precision == "auto" and _has_bf16(kind))
         with torch.autocast(kind, torch.bfloat16, enabled=wanted):
             yield
-
-    @override
-    def _save_pretrained(self, save_directory: Path) -> None:
-        version = importlib.metadata.version("umfuse")
-        metadata = {"library": "umfuse", "library_version": version, "license": "mit"}
-        weights.write(save_directory, self.config.to_dict(), self.state_dict(), metadata)
-
-    @classmethod
-    @override
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
-        *,
-        force_download: bool = False,
-        token: str | bool | None = None,
-        cache_dir: str | os.PathLike[str] | None = None,
-        local_files_only: bool = False,
-        revision: str | None = None,
-        **model_kwargs: Any,
-    ) -> Self:
-        """Returns the model of a weights name, a folder or a Hub repository, ready for inference.
-
-        The arguments are those of `weights.locate`. Loading is strict: every tensor must be there
-        and none may be left over.
-
-        Raises:
-            WeightsError: If the weights cannot be found, fetched, trusted or used.
-            TypeError: If further arguments are given: the sizes are those of the weights.
-        """
-        if model_kwargs:
-            raise TypeError(f"from_pretrained takes no {', '.join(model_kwargs)}")
-        folder = weights.locate(
-            pretrained_model_name_or_path,
-            revision=revision,
-            cache_dir=cache_dir,
-            force_download=force_download,
-            local_files_only=local_files_only,
-            token=token,
-        )
-        config, state = weights.read(folder)
-        try:
-            model = cls(UmfuseConfig.from_dict(config))
-            model.load_state_dict(state)
-        except (RuntimeError, TypeError, ValueError) as error:
-            raise weights.WeightsError(
-                f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {error}"
-            ) from error
-        return model.eval()
 
 
 def evidence(

@@ -13,8 +13,9 @@ from torch import nn
 
 import umfuse
 from umfuse import geometry, images
+from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig, Difn, DifnConfig, MrrnConfig
-from umfuse.pipeline import Umfuse, UmfuseConfig
+from umfuse.pipeline import Umfuse
 from umfuse.train import DifnTask, PairDataset, ViewConfig, Views, fit, latest
 
 

@@ -28,8 +28,9 @@ from PIL import Image
 from torch import nn
 from typing_extensions import override
 
+from umfuse.config import UmfuseConfig
 from umfuse.networks import Cpstn, CpstnConfig, DifnConfig, MatcherConfig
-from umfuse.pipeline import Umfuse, UmfuseConfig
+from umfuse.pipeline import Umfuse
 from umfuse.train import perceptual
 from umfuse.train.config import TrainConfig
 from umfuse.train.data import Pairs, Photometric, Rendered, ViewConfig, Views

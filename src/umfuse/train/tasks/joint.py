@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from torch import nn
 from typing_extensions import override
 
+from umfuse.config import Fixed
 from umfuse.filters import luma
-from umfuse.pipeline import Fixed
 from umfuse.train.loop import ParameterGroup
 from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
 from umfuse.train.tasks.cpstn import CpstnTask
