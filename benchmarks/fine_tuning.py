@@ -56,7 +56,7 @@ def aligned(folder: Path) -> set[str]:
     found: set[str] = set()
     for pair in data.pairs(folder):
         size = pair.visible.size
-        transform = search.search(pair.visible.luma, pair.infrared.luma).transform
+        transform = search.find_transform(pair.infrared.luma, pair.visible.luma).transform
         moved = geometry.project_grid(transform, size) - geometry.identity_grid(*size)
         if float(moved.square().sum(1).sqrt().mean()) <= 2:
             found.add(pair.name)

@@ -14,7 +14,10 @@ def main() -> None:
     visible = torch.cat([images.read(scene.visible).rgb for scene in scenes])
     lumas = [images.read(scene.visible).luma for scene in scenes]
     transforms = torch.stack(
-        [search.search(vis, ir[None]).transform for vis, ir in zip(lumas, infrared, strict=True)]
+        [
+            search.find_transform(ir[None], vis).transform
+            for vis, ir in zip(lumas, infrared, strict=True)
+        ]
     )
     with torch.inference_mode():
         out = model(infrared, visible, transforms)

@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "config": {"networks"},
     "pipeline": {"config", "networks", "pretrained", "search"},
     "pretrained": {"config", "weights"},
+    "search": {"search"},
     "train": {
         *("config", "draw", "images", "metrics", "networks", "pipeline", "search", "train"),
         "weights",

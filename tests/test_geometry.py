@@ -196,3 +196,40 @@ def test_export_keeps_the_size_dynamic():
     image = picture(21, 33)
     values, _ = program.module()(image, torch.zeros(1, 2, 21, 33))
     torch.testing.assert_close(values, image, atol=1e-5, rtol=0)
+
+
+def test_points_and_grids_are_projected_alike():
+    transform = torch.tensor([[1.1, 0.1, 3.0], [-0.2, 0.9, 1.0], [1e-3, -2e-2, 1.0]]).double()
+    grid = geometry.project_grid(transform, (60, 40))
+    points = geometry.identity_grid(60, 40)[0].flatten(1).T
+    projected = geometry.project_points(torch.stack((transform, transform)), points)
+    assert projected.shape == (2, 2400, 2)
+    torch.testing.assert_close(projected[1], grid[0].flatten(1).T, atol=1e-2, rtol=1e-5)
+    assert (projected == -1e6).any()  # behind the horizon
+
+
+def test_corners_of_plain_resizing():
+    transform = geometry.resize_transform((10, 20), (20, 20))
+    expected = torch.tensor([[0, 0.5], [19, 0.5], [0, 18.5], [19, 18.5], [9.5, 9.5]])
+    torch.testing.assert_close(geometry.corners(transform, (10, 20)), expected.double())
+
+
+def test_similarity_transform_turns_and_scales_about_a_point():
+    transform = geometry.similarity_transform((3.0, 4.0), (10.0, 20.0), (2.0, 0.5), 90)
+    points = torch.tensor([[3.0, 4.0], [4.0, 4.0], [3.0, 5.0]])
+    expected = torch.tensor([[10.0, 20.0], [10.0, 22.0], [9.5, 20.0]])
+    torch.testing.assert_close(geometry.project_points(transform, points), expected)
+
+
+def test_normalised_points_have_their_origin_in_the_middle():
+    points = torch.tensor([[9.5, 4.5], [19.5, 4.5]])
+    normalised = geometry.project_points(geometry.normalising((10, 20)), points)
+    torch.testing.assert_close(normalised, torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+
+
+def test_inside_keeps_a_border_where_asked():
+    coordinates = torch.tensor([-0.5, 1.9, 2.0, 7.0, 7.1]).expand(1, 2, 1, -1)
+    assert geometry.inside(coordinates, (10, 10)).all()
+    assert geometry.inside(coordinates, (10, 10), 2).flatten().tolist() == [
+        *(False, False, True, True, False)
+    ]

@@ -16,6 +16,7 @@ pixel at 1024. Nothing here has parameters, everything is differentiable and fre
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -47,16 +48,15 @@ def identity_grid(
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[None]
 
 
-def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
-    """Samples an image bilinearly at absolute pixel coordinates.
+def interpolate(image: Tensor, coordinates: Tensor) -> Tensor:
+    """Returns an image at absolute pixel coordinates: bilinear, borders replicated.
 
     Args:
         image: ``(B, C, h, w)``, of any size.
-        coordinates: ``(B, 2, H, W)`` pixels of ``image``; a batch of one serves all images.
+        coordinates: ``(B, 2, H, W)`` pixels of ``image``; a batch of one, of either, serves all.
 
     Returns:
-        The values ``(B, C, H, W)``, with replicated borders, in float32 (float64 if both inputs
-        are), and the mask ``(B, 1, H, W)``, true where the coordinate lies on a pixel of ``image``.
+        ``(B, C, H, W)`` in float32 (float64 if one of the inputs is).
     """
     dtype = torch.promote_types(image.dtype, coordinates.dtype)
     dtype = dtype if dtype == torch.float64 else torch.float32
@@ -64,25 +64,42 @@ def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
     height, width = image.shape[-2:]
     x, y = coordinates.to(dtype).unbind(1)
     grid = torch.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), -1)
-    values = F.grid_sample(
+    return F.grid_sample(
         image.to(dtype).expand(batch, -1, -1, -1),
         grid.expand(batch, -1, -1, -1),
         mode="bilinear",
         padding_mode="border",
         align_corners=False,
     )
-    return values, inside(coordinates, (height, width)).expand(batch, -1, -1, -1)
 
 
-def inside(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns what `interpolate` does, and where the coordinates lie on the image.
+
+    Args:
+        image: ``(B, C, h, w)``, of any size.
+        coordinates: ``(B, 2, H, W)`` pixels of ``image``.
+
+    Returns:
+        The values ``(B, C, H, W)`` and the mask ``(B, 1, H, W)`` of `inside`.
+    """
+    values = interpolate(image, coordinates)
+    mask = inside(coordinates, (image.shape[-2], image.shape[-1]))
+    return values, mask.expand(len(values), -1, -1, -1)
+
+
+def inside(coordinates: Tensor, size: tuple[int, int], border: float = -0.5) -> Tensor:
     """Returns the mask ``(B, 1, H, W)`` of coordinates ``(B, 2, H, W)`` that lie on an image.
 
     Args:
         coordinates: Pixels.
-        size: Height and width of the image; its pixels reach half a pixel around their centres.
+        size: Height and width of the image.
+        border: Pixels inwards of the outermost pixel centres; by default the half pixel outwards
+            that these pixels reach.
     """
     x, y = coordinates[:, :1], coordinates[:, 1:]
-    return (x >= -0.5) & (x <= size[1] - 0.5) & (y >= -0.5) & (y <= size[0] - 0.5)
+    across = (x >= border) & (x <= size[1] - 1 - border)
+    return across & (y >= border) & (y <= size[0] - 1 - border)
 
 
 def warp(image: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
@@ -185,15 +202,84 @@ def project(transform: Tensor, coordinates: Tensor) -> Tensor:
         of the transform (third component not positive) land far outside every image.
     """
     matrix = transform if transform.dim() == 3 else transform[None]
+    projected = _project(matrix.movedim(0, -1)[..., None, None], *coordinates.unbind(1))
+    return torch.stack(projected, 1).to(coordinates.dtype)
+
+
+def project_points(transform: Tensor, points: Tensor) -> Tensor:
+    """Sends points through projective transforms, as `project`.
+
+    Args:
+        transform: ``(..., 3, 3)``.
+        points: ``(..., N, 2)``, (x, y).
+
+    Returns:
+        ``(..., N, 2)``, in the type of ``points``.
+    """
+    projected = _project(transform.movedim((-2, -1), (0, 1))[..., None], *points.unbind(-1))
+    return torch.stack(projected, -1).to(points.dtype)
+
+
+def _project(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the projected x and y; rows and columns of the matrices are axes 0 and 1."""
+    dtype = torch.promote_types(x.dtype, matrix.dtype)
     # Plain products: a matrix product would be cast to bfloat16 under autocast.
-    rows = matrix.to(coordinates.device)[:, :, :, None, None].unbind(1)
-    x, y = coordinates.to(torch.promote_types(coordinates.dtype, transform.dtype)).unbind(1)
-    u, v, w = (row[:, 0] * x + row[:, 1] * y + row[:, 2] for row in rows)
+    rows = matrix.to(x.device, dtype).unbind(0)
+    x, y = x.to(dtype), y.to(dtype)
+    u, v, w = (row[0] * x + row[1] * y + row[2] for row in rows)
     front = w > 1e-9
     w = torch.where(front, w, torch.ones_like(w))
     far = torch.full_like(w, -1e6)
-    projected = torch.stack((torch.where(front, u / w, far), torch.where(front, v / w, far)), 1)
-    return projected.to(coordinates.dtype)
+    return torch.where(front, u / w, far), torch.where(front, v / w, far)
+
+
+def corners(transform: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns where transforms ``(..., 3, 3)`` send the corners and the centre of an image.
+
+    Args:
+        transform: Pixel of the image to pixel of another one.
+        size: Height and width of the image.
+
+    Returns:
+        ``(..., 5, 2)`` float64: upper left, upper right, lower left, lower right, centre.
+    """
+    bottom, right = size[0] - 1.0, size[1] - 1.0
+    places = [[0, 0], [right, 0], [0, bottom], [right, bottom], [right / 2, bottom / 2]]
+    points = torch.tensor(places, dtype=torch.float64)
+    return project_points(transform.double(), points.expand(*transform.shape[:-2], 5, 2))
+
+
+def similarity_transform(
+    centre: tuple[float, float],
+    target: tuple[float, float],
+    scale: tuple[float, float] = (1.0, 1.0),
+    degrees: float = 0.0,
+) -> Tensor:
+    """Returns the transform ``(3, 3)`` float64 that scales and turns about a point.
+
+    Args:
+        centre: (x, y) of the point.
+        target: (x, y) that it is sent to.
+        scale: Along x and y, before the turn.
+        degrees: From x towards y.
+    """
+    angle = math.radians(degrees)
+    cos, sin = math.cos(angle), math.sin(angle)
+    (x, y), (cx, cy) = scale, centre
+    linear = [[x * cos, -y * sin], [x * sin, y * cos]]
+    rows = [[a, b, to - a * cx - b * cy] for (a, b), to in zip(linear, target, strict=True)]
+    return torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)
+
+
+def normalising(size: tuple[int, int]) -> Tensor:
+    """Returns the transform to points whose origin is the middle and whose unit the half long side.
+
+    Args:
+        size: Height and width of the image whose pixels are sent.
+    """
+    radius, (height, width) = max(size) / 2, size
+    middle = ((width - 1) / 2, (height - 1) / 2)
+    return similarity_transform(middle, (0.0, 0.0), (1 / radius, 1 / radius))
 
 
 def project_grid(transform: Tensor, size: tuple[int, int]) -> Tensor:

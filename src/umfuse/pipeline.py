@@ -110,7 +110,7 @@ class Umfuse(Pretrained):
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
             transform: ``(3, 3)`` or ``(B, 3, 3)``, visible pixel to infrared pixel, as
-                `search.search` finds it; None means plain resizing.
+                `search.find_transform` finds it; None means plain resizing.
         """
         size = (visible.shape[-2], visible.shape[-1])
         if transform is None:
@@ -172,7 +172,7 @@ class Umfuse(Pretrained):
             visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
         """
         size = (visible.shape[-2], visible.shape[-1])
-        found = search.search(luma(visible), infrared)
+        found = search.find_transform(infrared, luma(visible))
         transform = found.transform.to(visible.device)
         plain = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
         stage: Stage = "search"
@@ -209,7 +209,7 @@ class Umfuse(Pretrained):
         """Says whether other coordinates make the pair more similar."""
         both = torch.cat((before, after))
         moved, valid = geometry.sample(infrared.expand(2, -1, -1, -1), both)
-        scores = cast("list[float]", search.similarity(luma(visible), moved, valid).tolist())
+        scores = cast("list[float]", search.similarity(moved, luma(visible), valid).tolist())
         logger.debug("similarity after search %.4f, after the dense stage %.4f", *scores)
         return scores[1] > scores[0] + GAIN
 

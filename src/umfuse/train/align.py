@@ -119,7 +119,7 @@ class Aligner:
         reduced = self._reduce(visible)
         size = (reduced.shape[-2], reduced.shape[-1])
         if self.model is None:
-            found = search.search(filters.luma(reduced), infrared)
+            found = search.find_transform(infrared, filters.luma(reduced))
             transform, confidence = found.transform, found.confidence
             displacement = torch.zeros(1, 2, 1, 1)
         else:

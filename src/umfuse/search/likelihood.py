@@ -1,0 +1,85 @@
+"""How likely a transform is: what the images say of it, and what is known before they are seen.
+
+A candidate is judged by the log-likelihood ratio of "these two feature maps are correlated" against
+"they are not", which grows with the correlation and with the number of pixels that carry it: a
+small overlap that fits by chance does not win over a large one that fits less well but for a
+reason.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from umfuse import geometry
+from umfuse.search import features, working
+from umfuse.search.working import WorkingPair
+
+SIZE = 320  # pixels of the infrared long side at which candidates are compared
+SIGMA = 1.0
+PIXELS_PER_SAMPLE = 16.0  # neighbouring feature pixels are not independent
+# Weak Gaussian prior: of the log scale, the rotation in degrees, the shift in frames.
+SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35
+NEAR = 0.06  # of the frame: most pairs that arrive are roughly aligned already
+NEAR_BONUS = 6.0  # log of about how many more places there are far away than near
+
+
+def log_likelihood_ratio(correlation: Tensor, pixels: Tensor) -> Tensor:
+    """Returns what a correlation over a number of pixels says against chance; 0 if negative."""
+    square = correlation.clamp(0, 0.99).square()
+    return -0.5 / PIXELS_PER_SAMPLE * pixels * torch.log1p(-square)
+
+
+def compare(pair: WorkingPair, transforms: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the log-likelihood ratio and the correlation of transforms, ``(N,)`` each.
+
+    Args:
+        pair: The images.
+        transforms: ``(N, 3, 3)``.
+    """
+    infrared = working.fitted(pair.infrared, SIZE)
+    grid = working.size_of(infrared)
+    reduce = geometry.resize_transform(working.size_of(pair.infrared), grid)
+    fixed = features.whitened(infrared, SIGMA)
+    ratios: list[Tensor] = []
+    correlations: list[Tensor] = []
+    for transform in transforms:
+        image, mask = working.rendered(pair.visible, reduce @ transform, grid)
+        a, b = features.whitened(image, SIGMA) * mask, fixed * mask
+        power = (a.square().sum() * b.square().sum()).sqrt()
+        correlation = (a * b).sum() / (power + 1e-3)
+        ratios.append(log_likelihood_ratio(correlation, mask.sum()))
+        correlations.append(correlation)
+    return torch.stack(ratios).cpu(), torch.stack(correlations).cpu()
+
+
+def default_transforms(pair: WorkingPair) -> Tensor:
+    """Returns what claims least: plain resizing, and square pixels that fit or fill."""
+    (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
+    starts = [pair.plain]
+    x, y = w / width, h / height
+    if abs(math.log(x / y)) > 0.03:
+        middle, target = ((width - 1) / 2, (height - 1) / 2), ((w - 1) / 2, (h - 1) / 2)
+        for scale in (min(x, y), max(x, y)):
+            starts.append(geometry.similarity_transform(middle, target, (scale, scale)))
+    return torch.stack(starts)
+
+
+def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
+    """Returns how plausible transforms are before the pictures are compared, ``(N,)``."""
+    (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
+    linear = transforms[:, :2, :2]
+    scale = linear.det().abs().clamp_min(1e-6).sqrt() / (w / width * h / height) ** 0.5
+    turn = torch.rad2deg(
+        torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
+    )
+    middle = torch.tensor([(w - 1) / 2, (h - 1) / 2], dtype=torch.float64)
+    centre = geometry.corners(transforms, (height, width))[:, 4] - middle
+    shift = working.length(centre / torch.tensor([w, h]))
+    wide = (scale.log() / SCALE_SPREAD) ** 2 + (turn / ROTATION_SPREAD) ** 2
+    wide = -0.5 * (wide + (shift / SHIFT_SPREAD) ** 2)
+    defaults = default_transforms(pair)
+    near = torch.stack([pair.distance(transforms, one) for one in defaults]).amin(0)
+    return (wide + NEAR_BONUS * (-0.5 * (near / NEAR) ** 2).exp()).float()

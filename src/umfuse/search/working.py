@@ -1,0 +1,100 @@
+"""A pair at the size that it is searched at, and one of its images as a transform lays it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from umfuse import geometry
+from umfuse.search.features import BORDER
+
+WORKING_SIZE = 640  # pixels of the long side; larger images are reduced to it at once
+SMALLEST = 8  # pixels; below it there is nothing to search
+
+
+class WorkingPair(NamedTuple):
+    """The two images at their working size: transforms of the search are between these pixels."""
+
+    infrared: Tensor
+    """``(1, 1, h, w)`` in [0, 1]."""
+    visible: Tensor
+    """``(1, 1, H, W)`` luma in [0, 1]."""
+
+    @property
+    def plain(self) -> Tensor:
+        """Plain resizing: visible pixel to infrared pixel."""
+        return geometry.resize_transform(size_of(self.visible), size_of(self.infrared))
+
+    def distance(self, transforms: Tensor, other: Tensor) -> Tensor:
+        """Returns how far transforms ``(N, 3, 3)`` are from another one, ``(N,)``.
+
+        The mean over the corners and the centre of the visible image, as a part of the long side
+        of the infrared one.
+        """
+        places = geometry.corners(transforms, size_of(self.visible))
+        apart = length(places - geometry.corners(other, size_of(self.visible))).mean(-1)
+        return apart / max(size_of(self.infrared))
+
+
+def size_of(image: Tensor) -> tuple[int, int]:
+    """Returns height and width."""
+    return image.shape[-2], image.shape[-1]
+
+
+def length(offsets: Tensor) -> Tensor:
+    """Returns the lengths of vectors along the last axis."""
+    return offsets.square().sum(-1).sqrt()
+
+
+def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Returns a size reduced, never enlarged, to a long side."""
+    scale = min(1.0, longest / max(size))
+    return max(SMALLEST, round(size[0] * scale)), max(SMALLEST, round(size[1] * scale))
+
+
+def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns an image at another size, antialiased."""
+    if size_of(image) == size:
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def fitted(image: Tensor, longest: int = WORKING_SIZE) -> Tensor:
+    """Returns an image reduced, never enlarged, to a long side."""
+    return resized(image, fitted_size(size_of(image), longest))
+
+
+def inner_mask(image: Tensor) -> Tensor:
+    """Returns 1 for the pixels of an image whose gradients are trusted: ``(1, 1, H, W)``."""
+    mask = torch.zeros(1, 1, *size_of(image), device=image.device)
+    mask[..., BORDER:-BORDER, BORDER:-BORDER] = 1
+    return mask
+
+
+def rendered(visible: Tensor, transform: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Returns the visible image as a transform lays it on the infrared grid, and where it lies.
+
+    Args:
+        visible: ``(1, 1, H, W)``.
+        transform: ``(3, 3)``, visible pixel to pixel of the grid.
+        grid: Height and width.
+
+    Returns:
+        ``(1, 1, *grid)`` each; the mask is 1 where gradients of the image are trusted.
+    """
+    shape = size_of(visible)
+    corner = geometry.corners(transform, shape)
+    across, down = corner[[1, 3]] - corner[[0, 2]], corner[[2, 3]] - corner[[0, 1]]
+    x, y = float(length(across).mean()) / shape[1], float(length(down).mean()) / shape[0]
+    # Reduced first to the resolution it will have, or sampling would alias.
+    size = (
+        min(shape[0], max(SMALLEST, round(shape[0] * y))),
+        min(shape[1], max(SMALLEST, round(shape[1] * x))),
+    )
+    back = (transform @ geometry.resize_transform(shape, size).inverse()).inverse()
+    coordinates = geometry.project_grid(back.to(visible.device), grid)
+    image = geometry.interpolate(resized(visible, size), coordinates)
+    return image, geometry.inside(coordinates, size, BORDER).to(image.dtype)
