@@ -1,6 +1,7 @@
 """Align and fuse infrared and visible image pairs that are not registered.
 
-`fuse` and `register` take images of any kind; `load` gives the model behind them.
+`fuse` and `register` take images of any kind; `load` gives the model behind them. `metrics` scores
+results, `umfuse.train` fine-tunes.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from umfuse.api import Fusion, Registration, fuse, load, register
+    from umfuse import metrics
+    from umfuse.api import Fusion, fuse, load, register
     from umfuse.config import UmfuseConfig
     from umfuse.pipeline import Umfuse
+    from umfuse.registration import Registration
     from umfuse.weights import WeightsError
 
 __version__ = "0.1.0"
@@ -24,17 +27,28 @@ __all__ = [
     "WeightsError",
     "fuse",
     "load",
+    "metrics",
     "register",
 ]
 
+# Imported on first use: `umfuse --help` need not wait for torch.
+_WHERE = {
+    "Fusion": "api",
+    "Registration": "registration",
+    "Umfuse": "pipeline",
+    "UmfuseConfig": "config",
+    "WeightsError": "weights",
+    "fuse": "api",
+    "load": "api",
+    "register": "api",
+}
+
 
 def __getattr__(name: str) -> object:
-    # Imported on first use: `umfuse --help` need not wait for torch.
-    if name in __all__:
-        for module in ("umfuse.weights", "umfuse.config", "umfuse.pipeline", "umfuse.api"):
-            found = vars(import_module(module)).get(name)
-            if found is not None:
-                return found
+    if name == "metrics":
+        return import_module("umfuse.metrics")
+    if name in _WHERE:
+        return getattr(import_module(f"umfuse.{_WHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

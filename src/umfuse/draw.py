@@ -7,6 +7,7 @@ percentiles 1 and 99 for display.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -14,11 +15,21 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-__all__ = ["Displayable", "checkerboard", "flow_color", "overlay", "registration_sheet", "sheet"]
+__all__ = [
+    "Displayable",
+    "checkerboard",
+    "flow_color",
+    "overlay",
+    "png",
+    "registration_sheet",
+    "sheet",
+]
 
 Displayable: TypeAlias = Image.Image | NDArray[Any]
 
+PREVIEW = 1024  # pixels
 _PAPER = (24, 26, 30)
 _INK = (232, 234, 238)
 
@@ -82,6 +93,19 @@ def _legend(picture: Image.Image, max_px: float) -> None:
     brush.rectangle((0, top - 4, right, picture.height), fill=_PAPER)
     picture.paste(Image.fromarray(_direction_color(wheel)), (4, top), inside)
     brush.text((2 * radius + 9, top + radius), text, fill=_INK, font=font, anchor="lm")
+
+
+def png(image: Displayable | Tensor) -> bytes:
+    """An image as it is shown, as a PNG of at most `PREVIEW` pixels a side."""
+    if isinstance(image, Tensor):
+        planes = image.detach()[0] if image.ndim == 4 else image.detach()
+        planes = planes.float() if planes.is_floating_point() else planes
+        image = (planes if planes.ndim == 2 else planes.movedim(0, -1)).cpu().numpy()
+    picture = Image.fromarray(_display(image))
+    picture.thumbnail((PREVIEW, PREVIEW))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
 
 
 def checkerboard(a: Displayable, b: Displayable, cells: int = 8) -> Image.Image:

@@ -5,13 +5,15 @@ Pillow reads and writes them; tifffile, if it is installed, the TIFFs that Pillo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import struct
 import zlib
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import torch
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
-__all__ = ["open_image", "save", "upright"]
+__all__ = ["open_image", "replacing", "save", "upright"]
 
 logger = logging.getLogger(__name__)
 
@@ -202,6 +204,32 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
             depth.
         OSError: If the file cannot be written.
     """
+    suffix = Path(path).suffix.lower()
+    format = Image.registered_extensions().get(suffix, "")
+    if format not in Image.SAVE:
+        raise ValueError(
+            f"cannot write {path}: expected a suffix such as .png, .tif, .jpg or .bmp, got "
+            f"{suffix!r}"
+        )
+    content = _encodable(image, format, path)
+    with replacing(path) as file:
+        if isinstance(content, Image.Image):
+            content.save(file, format, **_SAVE_OPTIONS.get(format, {}))
+        else:
+            _tifffile().imwrite(file, content, photometric="rgb")
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
+    """Gives a file to write that takes the place of another one when it is complete.
+
+    Args:
+        path: The file to be; its folder must exist.
+
+    Raises:
+        ValueError: If what writes to it says that the format cannot hold the image.
+        OSError: If it cannot be written; what was there is as it was.
+    """
     target = Path(os.path.realpath(path))  # a link stays a link to the new file
     if not target.parent.is_dir():
         raise FileNotFoundError(
@@ -209,21 +237,11 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
         )
     if target.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder; name a file in it")
-    format = Image.registered_extensions().get(target.suffix.lower(), "")
-    if format not in Image.SAVE:
-        raise ValueError(
-            f"cannot write {path}: expected a suffix such as .png, .tif, .jpg or .bmp, got "
-            f"{target.suffix!r}"
-        )
-    content = _encodable(image, format, path)
     # In the same folder, so that the rename is atomic; not by tempfile, which ignores the umask.
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
     try:
         with partial.open("x+b") as file:
-            if isinstance(content, Image.Image):
-                content.save(file, format, **_SAVE_OPTIONS.get(format, {}))
-            else:
-                _tifffile().imwrite(file, content, photometric="rgb")
+            yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)

@@ -11,7 +11,8 @@ pixel. Pixel centres lie at integers, so plain resizing by ``s`` sends ``i`` to
 ``(i + 0.5) * s - 0.5``. Outside an image its border is replicated, and a mask says so.
 
 Fields and coordinates are float32 under every autocast: a coordinate in bfloat16 is off by up to a
-pixel at 1024. Nothing here has parameters, everything is differentiable and free of fixed sizes.
+pixel at 1024. Transforms are float64 on the CPU, wherever the images are: some devices know no
+float64. Nothing here has parameters, everything is differentiable and free of fixed sizes.
 """
 
 from __future__ import annotations
@@ -71,6 +72,14 @@ def interpolate(image: Tensor, coordinates: Tensor) -> Tensor:
         padding_mode="border",
         align_corners=False,
     )
+
+
+def nearest(image: Tensor, coordinates: Tensor) -> Tensor:
+    """Returns the pixels of ``(B, C, h, w)`` nearest to coordinates, borders replicated."""
+    x = coordinates[:, 0].round().long().clamp(0, image.shape[-1] - 1)
+    y = coordinates[:, 1].round().long().clamp(0, image.shape[-2] - 1)
+    index = (y * image.shape[-1] + x).flatten(1)[:, None].expand(-1, image.shape[1], -1)
+    return image.flatten(2).gather(2, index).view(*image.shape[:2], *coordinates.shape[-2:])
 
 
 def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,7 +212,7 @@ def project(transform: Tensor, coordinates: Tensor) -> Tensor:
     """
     matrix = transform if transform.dim() == 3 else transform[None]
     projected = _project(matrix.movedim(0, -1)[..., None, None], *coordinates.unbind(1))
-    return torch.stack(projected, 1).to(coordinates.dtype)
+    return torch.stack(projected, 1)
 
 
 def project_points(transform: Tensor, points: Tensor) -> Tensor:
@@ -217,15 +226,13 @@ def project_points(transform: Tensor, points: Tensor) -> Tensor:
         ``(..., N, 2)``, in the type of ``points``.
     """
     projected = _project(transform.movedim((-2, -1), (0, 1))[..., None], *points.unbind(-1))
-    return torch.stack(projected, -1).to(points.dtype)
+    return torch.stack(projected, -1)
 
 
 def _project(matrix: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Returns the projected x and y; rows and columns of the matrices are axes 0 and 1."""
-    dtype = torch.promote_types(x.dtype, matrix.dtype)
     # Plain products: a matrix product would be cast to bfloat16 under autocast.
-    rows = matrix.to(x.device, dtype).unbind(0)
-    x, y = x.to(dtype), y.to(dtype)
+    rows = matrix.to(x.dtype).to(x.device).unbind(0)
     u, v, w = (row[0] * x + row[1] * y + row[2] for row in rows)
     front = w > 1e-9
     w = torch.where(front, w, torch.ones_like(w))
@@ -282,43 +289,45 @@ def normalising(size: tuple[int, int]) -> Tensor:
     return similarity_transform(middle, (0.0, 0.0), (1 / radius, 1 / radius))
 
 
-def project_grid(transform: Tensor, size: tuple[int, int]) -> Tensor:
+def project_grid(
+    transform: Tensor, size: tuple[int, int], device: torch.device | str | None = None
+) -> Tensor:
     """Returns the coordinates ``(B, 2, *size)`` float32 that a transform gives a whole grid.
 
     Args:
         transform: ``(3, 3)`` or ``(B, 3, 3)``, grid pixel to image pixel.
         size: Height and width of the grid.
+        device: Where the grid is made.
     """
-    grid = identity_grid(*size, device=transform.device, dtype=torch.float64)
-    return project(transform.double(), grid).float()
+    return project(transform, identity_grid(*size, device=device))
 
 
-def fit_homography(coordinates: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Returns the transform that fits coordinates best, in weighted least squares.
+def fit_homography(points: Tensor, images: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Returns the transform that sends points to their images best, in weighted least squares.
 
-    The direct linear transform on coordinates shifted and scaled to about [-1, 1] (Hartley, 1997,
+    The direct linear transform on points shifted and scaled to about [-1, 1] (Hartley, 1997,
     doi:10.1109/34.601246).
 
     Args:
-        coordinates: ``(B, 2, H, W)`` pixels, as `project_grid` gives.
-        weight: ``(B, 1, H, W)``, not negative; None weighs all pixels alike.
+        points: ``(B, 2, H, W)`` pixels.
+        images: ``(B, 2, H, W)`` pixels.
+        weight: ``(B, 1, H, W)``, positive for at least four points; None weighs all alike.
 
     Returns:
-        ``(B, 3, 3)`` float64, lower right element 1.
+        ``(B, 3, 3)`` float64 on the CPU, lower right element 1.
 
     Raises:
-        ValueError: If fewer than four pixels have weight, which no homography can be fitted to.
+        ValueError: If there are fewer than four points, which no homography can be fitted to.
     """
-    batch, _, height, width = coordinates.shape
-    if weight is None:
-        weight = torch.ones(batch, 1, height, width, device=coordinates.device)
-    if bool(((weight > 0).flatten(1).sum(1) < 4).any()):
-        raise ValueError("fit_homography needs at least 4 pixels with a positive weight")
-    w = weight.double().flatten(1)  # (B, N)
+    batch, count = len(images), images[0, 0].numel()
+    if count < 4:
+        raise ValueError(f"fit_homography needs at least 4 points, got {count}")
+    w = torch.ones(batch, 1, count) if weight is None else weight.cpu().flatten(2)
+    w = w.double()[:, 0]
     w = w / w.sum(1, keepdim=True)
-    grid = identity_grid(height, width, device=coordinates.device, dtype=torch.float64)
-    points, from_points = _normalise(grid.flatten(2).expand(batch, -1, -1), w)
-    images, from_images = _normalise(coordinates.double().flatten(2), w)
+    flat = points.cpu().double().flatten(2).expand(batch, -1, -1)
+    points, from_points = _normalise(flat, w)
+    images, from_images = _normalise(images.cpu().double().flatten(2), w)
     (x, y), (u, v) = points.unbind(1), images.unbind(1)
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     rows = torch.cat(

@@ -168,7 +168,9 @@ class Picture:
         return self.give_back(unit.clamp(0, 1) * self.span + self.low)
 
 
-def read(image: ImageLike, *, name: str = "image", range: Range | None = None) -> Picture:
+def read(
+    image: ImageLike, *, name: str = "image", range: Range | None = None, option: str = "range"
+) -> Picture:
     """The picture behind a path, a PIL image, an array or a tensor.
 
     EXIF orientation is applied, alpha is dropped (with a note in the log), palettes become RGB, or
@@ -187,6 +189,7 @@ def read(image: ImageLike, *, name: str = "image", range: Range | None = None) -
         range: None for the default; "dtype" for all values that the type can hold ([0, 1] for
             floats); "minmax" or "percentile" of this image; or `(low, high)` in the units of the
             input. Each image of a batch has its own minimum, maximum and percentiles.
+        option: What the caller's users call `range`, for errors.
 
     Returns:
         The picture. A constant image becomes 0 everywhere under "minmax" and "percentile".
@@ -196,7 +199,7 @@ def read(image: ImageLike, *, name: str = "image", range: Range | None = None) -
         ValueError: If the pixels, the shape, the range or the contents of the file cannot be used.
         OSError: If the file cannot be opened.
     """
-    checked = _check_range(range, name)
+    checked = _check_range(range, name, option)
     if isinstance(image, (str, os.PathLike)):
         image = open_image(Path(image), name)
     if isinstance(image, Image.Image):
@@ -211,7 +214,7 @@ def read(image: ImageLike, *, name: str = "image", range: Range | None = None) -
             f"{type(image).__name__}; wrap lists in np.asarray, open streams with PIL.Image.open"
         )
     _check_values(values, name)
-    low, span = _low_span(values, form.dtype, checked, name)
+    low, span = _low_span(values, form.dtype, checked, name, option)
     picture = Picture(values, low, span, form)
     if name == "infrared" and picture.chroma is not None and picture.chroma.abs().max() > 0.05:
         logger.warning(
@@ -335,11 +338,11 @@ def _check_values(values: Tensor, name: str) -> None:
         )
 
 
-def _check_range(range: object, name: str) -> _CheckedRange:
+def _check_range(range: object, name: str, option: str) -> _CheckedRange:
     if range is None or (isinstance(range, str) and range in ("dtype", "minmax", "percentile")):
         return cast(_CheckedRange, range)
     wanted = (
-        f"{name}: expected range to be 'dtype', 'minmax', 'percentile' or (low, high) "
+        f"{name}: expected {option} to be 'dtype', 'minmax', 'percentile' or (low, high) "
         "with low < high"
     )
     if isinstance(range, (tuple, list)) and len(cast("tuple[object]", range)) == 2:
@@ -353,7 +356,11 @@ def _check_range(range: object, name: str) -> _CheckedRange:
 
 
 def _low_span(
-    values: Tensor, dtype: np.dtype[Any] | torch.dtype, range: _CheckedRange, name: str
+    values: Tensor,
+    dtype: np.dtype[Any] | torch.dtype,
+    range: _CheckedRange,
+    name: str,
+    option: str,
 ) -> tuple[Tensor, Tensor]:
     """The value that becomes 0 and the distance to the one that becomes 1, (B, 1, 1, 1) each."""
     if range is None:
@@ -368,7 +375,7 @@ def _low_span(
         if least < -FLOAT_SLACK or most > 1 + FLOAT_SLACK:
             raise ValueError(
                 f"{name}: expected floats in [0, 1], got {least:.6g} to {most:.6g}; "
-                "pass range=(low, high) in the units of the image, or range='percentile'"
+                f"pass {option}=(low, high) in the units of the image, or {option}='percentile'"
             )
         pairs = [(0.0, 1.0)] * len(flat)
     else:

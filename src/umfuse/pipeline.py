@@ -4,90 +4,93 @@ Search finds the global transform between the cameras, CPSTN makes the visible i
 MRRN refines the transform by a dense displacement, the original infrared image is resampled once
 through the composed map, DIFN fuses it with the visible image. A `Matcher` in the place of MRRN
 compares the infrared image with the visible one itself, and CPSTN need not run.
+
+There is one way through: `Umfuse.forward`, by the steps `Umfuse.align` and `Umfuse.fuse`. What
+differs is who gives the transform: the caller, or the search in `Umfuse.infer` and `umfuse.fuse`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Generator
-from typing import Any, Literal, NamedTuple, cast
+from collections.abc import Generator
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from umfuse import geometry, search
+from umfuse import devices, geometry, resampling, search
 from umfuse.config import UmfuseConfig
 from umfuse.filters import luma
-from umfuse.networks import (
-    Cpstn,
-    Difn,
-    Matcher,
-    Mrrn,
-    MrrnConfig,
-    MrrnOutput,
-)
+from umfuse.networks import Cpstn, Difn, Matcher, Mrrn, MrrnConfig, MrrnOutput
 from umfuse.networks.difn import grey_levels
 from umfuse.pretrained import Pretrained
 
 logger = logging.getLogger(__name__)
 
 TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
-FEATHER = 1 / 64  # of the longer side: how softly the fused image ends where infrared data ends
-ALIASING = 1.5  # infrared pixels in a visible one, above which the infrared image is reduced first
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
+FIT_STRIDE = 4  # working pixels from one point to the next of a homography's fit
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
-Stage = Literal["resize", "search", "dense"]
+
+Precision = Literal["auto", "bfloat16", "float32"]
 
 
-class Output(NamedTuple):
+class UmfuseOutput(NamedTuple):
     """What `Umfuse.forward` returns; shapes on the visible grid."""
 
     fused: Tensor
     """``(B, 1, H, W)`` luma in [0, 1]."""
     infrared: Tensor
     """``(B, 1, H, W)``, registered."""
+    coordinates: Tensor
+    """``(B, 2, H, W)``: the (x, y) infrared pixel that each visible pixel looks at."""
     displacement: Tensor
-    """``(B, 2, H, W)`` visible pixels, after the global transform."""
-    valid: Tensor
+    """``(B, 2, H, W)`` visible pixels, what the dense stage adds before the transform."""
+    valid_mask: Tensor
     """``(B, 1, H, W)`` bool, where infrared data exists."""
+    transform: Tensor
+    """``(B, 3, 3)`` float64 on the CPU, the global part: visible pixel to infrared pixel."""
     pseudo_infrared: Tensor | None
-    """``(B, 1, H, W)`` in [0, 1], what CPSTN renders; None where that is not used."""
+    """``(B, 1, h, w)`` in [0, 1] on the working grid, what CPSTN renders; None without it."""
+    confidence: Tensor | None
+    """``(B,)`` in [0, 1], of the search; None where the transforms were given."""
 
 
 class Alignment(NamedTuple):
-    """What `Umfuse.align` finds about one pair."""
+    """What `Umfuse.align` finds about a batch of pairs."""
 
-    coordinates: Tensor
-    """``(1, 2, H, W)``: the (x, y) infrared pixel that each visible pixel looks at."""
     transform: Tensor
-    """``(3, 3)`` float64, the global part: visible pixel to infrared pixel."""
-    valid: Tensor
-    """``(1, 1, H, W)`` bool, where infrared data exists."""
-    confidence: float
-    """In [0, 1]; low means "do not trust this alignment"."""
-    stage: Stage
-    """The last stage that explained the pair better than the one before it."""
+    """``(B, 3, 3)`` float64 on the CPU, the global part: visible pixel to infrared pixel."""
+    field: Tensor
+    """``(B, 2, h, w)``, the displacement before the transform, in pixels of the working grid."""
+    dense: Tensor
+    """``(B,)`` bool: whether the dense stage explained the pair better than the transform given."""
+    pseudo_infrared: Tensor | None
+    """``(B, 1, h, w)``, what CPSTN renders on the working grid; None where that is not used."""
+
+    def displacement(self, size: tuple[int, int]) -> Tensor:
+        """Returns the field on the visible grid of a height and width: ``(B, 2, *size)``."""
+        return geometry.resize_field(self.field, size)
 
 
 class Umfuse(Pretrained):
     """Aligns and fuses infrared and visible images that are not registered.
 
-    `forward` is for batches, training and export; `align` and `fuse` are for one pair of any size.
-    Images are float32 in [0, 1] on the device of the model.
+    `forward` is for batches, training and export, `infer` for batches whose transforms nobody
+    knows; `umfuse.fuse` is for images of any kind. Images are float32 in [0, 1] on the device of
+    the model.
 
     Args:
         config: Sizes; None means the paper's.
 
     Attributes:
-        precision: ``"bfloat16"`` runs the convolutions of inference in bfloat16, ``"float32"``
-            does not, ``"auto"`` does where the device has the instructions. Fields and coordinates
-            are float32 always.
+        precision: ``"bfloat16"`` runs the convolutions of `infer` and `umfuse.fuse` in bfloat16,
+            ``"float32"`` does not, ``"auto"`` does where the device has the instructions. Fields
+            and coordinates are float32 always.
     """
-
-    precision: Literal["auto", "bfloat16", "float32"] = "auto"
 
     def __init__(self, config: UmfuseConfig | None = None) -> None:
         super().__init__(config)
@@ -96,15 +99,33 @@ class Umfuse(Pretrained):
         sizes = config.mrrn
         self.mrrn = Mrrn(sizes) if isinstance(sizes, MrrnConfig) else Matcher(sizes)
         self.difn = Difn(config.difn)
+        self._precision: Precision = "auto"
 
     @property
     def device(self) -> torch.device:
         """Where the networks are."""
         return next(self.parameters()).device
 
+    @property
+    def precision(self) -> Precision:
+        """In what the convolutions of inference run; see the class."""
+        return self._precision
+
+    @precision.setter
+    def precision(self, value: Precision) -> None:
+        if value not in get_args(Precision):
+            choices = ", ".join(get_args(Precision))
+            raise ValueError(f"precision must be one of {choices}, got {value!r}")
+        self._precision = value
+
     @override
-    def forward(self, infrared: Tensor, visible: Tensor, transform: Tensor | None = None) -> Output:
-        """Registers and fuses a batch at full size, without search; differentiable, exportable.
+    def forward(
+        self, infrared: Tensor, visible: Tensor, transform: Tensor | None = None
+    ) -> UmfuseOutput:
+        """Registers and fuses a batch from known transforms; differentiable, exportable.
+
+        In training mode the dense stage is taken as it is; in evaluation mode it is kept only where
+        it explains a pair better than the transform alone.
 
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
@@ -112,17 +133,107 @@ class Umfuse(Pretrained):
             transform: ``(3, 3)`` or ``(B, 3, 3)``, visible pixel to infrared pixel, as
                 `search.find_transform` finds it; None means plain resizing.
         """
+        return self._fused(infrared, visible, self.align(infrared, visible, transform))
+
+    @torch.no_grad()
+    def infer(self, infrared: Tensor, visible: Tensor) -> UmfuseOutput:
+        """Does for a batch what `umfuse.fuse` does for a pair: search, then `forward`.
+
+        Args:
+            infrared: ``(B, 1, h, w)`` in [0, 1].
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+        """
+        alignment, found = self.register(infrared, visible)
+        with self.autocast():
+            out = self._fused(infrared, visible, alignment)
+        confidence = torch.tensor([one.confidence for one in found], device=visible.device)
+        return out._replace(confidence=confidence)
+
+    @torch.no_grad()
+    def register(
+        self, infrared: Tensor, visible: Tensor
+    ) -> tuple[Alignment, list[search.SearchResult]]:
+        """Aligns a batch: search for each pair, then `align`.
+
+        Args:
+            infrared: ``(B, 1, h, w)`` in [0, 1].
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+        """
+        pairs = zip(infrared, luma(visible), strict=True)
+        found = [search.find_transform(ir, vis) for ir, vis in pairs]
+        transforms = torch.stack([one.transform for one in found])
+        with self.autocast():
+            return self.align(infrared, visible, transforms), found
+
+    def align(
+        self, infrared: Tensor, visible: Tensor, transform: Tensor | None = None
+    ) -> Alignment:
+        """Refines transforms by the registration network, on a working grid.
+
+        Args:
+            infrared: As in `forward`, like the others.
+            visible: See there.
+            transform: See there.
+        """
         size = (visible.shape[-2], visible.shape[-1])
         if transform is None:
             transform = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
-        transform = transform.to(visible.device)
-        pseudo = self._pseudo(visible)
-        displacement = self.displace(infrared, visible, transform, pseudo)
-        registered, valid = geometry.sample(
-            infrared, geometry.project(transform, geometry.to_coordinates(displacement))
-        )
-        fused = self.difn(registered, luma(visible)).clamp(0, 1)
-        return Output(fused, registered, displacement, valid, pseudo)
+        working = self._working_size(size)
+        small = F.interpolate(visible, working, mode="bilinear", antialias=True)
+        start = transform.cpu().double() @ geometry.resize_transform(working, size)
+        start = start.expand(len(visible), 3, 3)
+        pseudo = self._pseudo(small)
+        before = geometry.project_grid(start, working, visible.device)
+        moved, valid = resampling.resample(infrared, before)
+        first = self.displace(moved, valid, small, pseudo)
+        # The homography that fits the field is a better start than the one that was given.
+        better = self._fit(geometry.to_coordinates(first), start, infrared)
+        grid = geometry.project_grid(better, working, visible.device)
+        field = self.displace(*resampling.resample(infrared, grid), small, pseudo)
+        dense = torch.ones(len(visible), dtype=torch.bool, device=visible.device)
+        if not self.training:
+            after = geometry.project(better, geometry.to_coordinates(field))
+            dense = self._improves((moved, valid), resampling.resample(infrared, after), small)
+            field = torch.where(dense[:, None, None, None], field, torch.zeros_like(field))
+            better = torch.where(dense.cpu()[:, None, None], better, start)
+        return Alignment(better @ geometry.resize_transform(size, working), field, dense, pseudo)
+
+    def fuse(
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        coordinates: Tensor,
+        registered: Tensor | None = None,
+    ) -> Tensor:
+        """Fuses images with registered infrared ones, the visible ones where infrared is missing.
+
+        Where no gradient is asked for it goes in tiles, which give what the whole image gives.
+
+        Args:
+            infrared: ``(B, 1, h, w)`` in [0, 1].
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+            coordinates: ``(B, 2, H, W)``: the infrared pixel that each visible pixel looks at.
+            registered: ``(B, 1, H, W)``, what `resampling.resample` gives of the two, where that is
+                at hand.
+
+        Returns:
+            ``(B, 1, H, W)`` luma in [0, 1].
+        """
+        if registered is None:
+            registered, _ = resampling.resample(infrared, coordinates)
+        grey = luma(visible)
+        size = (infrared.shape[-2], infrared.shape[-1])
+        weight = resampling.coverage(coordinates, size)
+        filled = torch.lerp(grey, registered, weight)
+        levels = grey_levels(filled, grey)
+        margin = self.difn.radius
+        # Continued beyond the frame, so that the zeros around a convolution leave no border.
+        pair = F.pad(torch.cat((filled, grey), 1), (margin,) * 4, mode="replicate")
+        if torch.is_grad_enabled():
+            fused = self._fuse_window(pair, levels)
+        else:
+            fused = self._fuse_tiles(pair, levels)
+        return torch.lerp(grey, fused.clamp(0, 1), weight)
 
     def render(self, visible: Tensor) -> Tensor:
         """Returns the pseudo-infrared image ``(B, 1, H, W)`` that CPSTN makes of a visible one.
@@ -133,129 +244,108 @@ class Umfuse(Pretrained):
         rendered: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1))
         return rendered.float()
 
+    def displace(
+        self, moved: Tensor, valid: Tensor, visible: Tensor, pseudo: Tensor | None = None
+    ) -> Tensor:
+        """Runs the registration network on the grid of ``visible``.
+
+        Args:
+            moved: ``(B, 1, H, W)`` in [0, 1], infrared where a transform puts it.
+            valid: ``(B, 1, H, W)`` bool, where that is infrared data.
+            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+            pseudo: ``(B, 1, H, W)``, the pseudo-infrared image; None takes the visible luma.
+
+        Returns:
+            ``(B, 2, H, W)``, the displacement in pixels that remains.
+        """
+        grey, sigma = luma(visible), self.config.orientation_sigma
+        # The edges of the visible image itself: CPSTN keeps them less well than it keeps places.
+        fixed = registration_input(grey if pseudo is None else pseudo, grey, sigma, self.mrrn)
+        moving = registration_input(moved, moved, sigma, self.mrrn, valid)
+        found: MrrnOutput = self.mrrn(fixed, moving)
+        return found.displacement
+
+    @contextlib.contextmanager
+    def autocast(self) -> Generator[None]:
+        """Runs convolutions in what `precision` says."""
+        kind = self.device.type
+        wanted = self.precision == "bfloat16"
+        wanted = wanted or (self.precision == "auto" and devices.has_bf16(kind))
+        with torch.autocast(kind, torch.bfloat16, enabled=wanted):
+            yield
+
+    def _fused(self, infrared: Tensor, visible: Tensor, alignment: Alignment) -> UmfuseOutput:
+        """Resamples and fuses a batch that is aligned."""
+        displacement = alignment.displacement((visible.shape[-2], visible.shape[-1]))
+        seen = geometry.to_coordinates(displacement)
+        coordinates = geometry.project(alignment.transform, seen)
+        registered, valid = resampling.resample(infrared, coordinates)
+        return UmfuseOutput(
+            self.fuse(infrared, visible, coordinates, registered),
+            registered,
+            coordinates,
+            displacement,
+            valid,
+            alignment.transform,
+            alignment.pseudo_infrared,
+            None,
+        )
+
+    def _working_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the size of the grid that registration runs on, also where sizes are symbols."""
+        longest: Any = torch.sym_max(*size)
+        factor: Any = torch.sym_min(ENLARGE, self.config.working_size / longest)
+        sides = [torch.sym_max(8, torch.sym_int(side * factor + 0.5)) for side in size]
+        return cast("tuple[int, int]", tuple(sides))
+
     def _pseudo(self, visible: Tensor) -> Tensor | None:
         """Returns what CPSTN renders, if the infrared image is registered to that."""
         return self.render(visible) if self.config.fixed == "pseudo-infrared" else None
 
-    def displace(
-        self, infrared: Tensor, visible: Tensor, transform: Tensor, pseudo: Tensor | None = None
+    def _fit(self, seen: Tensor, start: Tensor, infrared: Tensor) -> Tensor:
+        """Returns the transforms that fit the places seen before a start, where infrared data is.
+
+        Args:
+            seen: ``(B, 2, h, w)`` pixels of the working grid.
+            start: ``(B, 3, 3)``.
+            infrared: Tells the size of the data.
+        """
+        seen = seen.detach()[..., ::FIT_STRIDE, ::FIT_STRIDE]
+        points = FIT_STRIDE * geometry.identity_grid(seen.shape[-2], seen.shape[-1])
+        images = geometry.project(start, seen)
+        inside = geometry.inside(images, (infrared.shape[-2], infrared.shape[-1]))
+        # What lies outside counts for next to nothing, and for something where all does.
+        return geometry.fit_homography(points, images, inside + 1e-6)
+
+    def _improves(
+        self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], visible: Tensor
     ) -> Tensor:
-        """Runs MRRN on the grid of ``visible``.
-
-        Args:
-            infrared: ``(B, 1, h, w)`` in [0, 1].
-            visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
-            transform: ``(3, 3)`` or ``(B, 3, 3)``, visible pixel to infrared pixel.
-            pseudo: ``(B, 1, H, W)``, the pseudo-infrared image; None takes the visible luma.
-
-        Returns:
-            ``(B, 2, H, W)``, the displacement in visible pixels that remains after the transform.
-        """
-        size = (visible.shape[-2], visible.shape[-1])
-        moved, valid = geometry.sample(infrared, geometry.project_grid(transform, size))
-        grey, sigma = luma(visible), self.config.orientation_sigma
-        # The edges of the visible image itself: CPSTN keeps them less well than it keeps places.
-        fixed = evidence(grey if pseudo is None else pseudo, grey, sigma, self.mrrn)
-        moving = evidence(moved, moved, sigma, self.mrrn, valid)
-        found: MrrnOutput = self.mrrn(fixed, moving)
-        return found.displacement
-
-    @torch.inference_mode()
-    def align(self, infrared: Tensor, visible: Tensor) -> Alignment:
-        """Finds which infrared pixel each visible pixel looks at, for one pair of any two sizes.
-
-        Each stage is kept only if it explains the pair better than the one before: plain resizing,
-        search, MRRN.
-
-        Args:
-            infrared: ``(1, 1, h, w)`` in [0, 1].
-            visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
-        """
-        size = (visible.shape[-2], visible.shape[-1])
-        found = search.find_transform(infrared, luma(visible))
-        transform = found.transform.to(visible.device)
-        plain = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
-        stage: Stage = "search"
-        if torch.equal(transform, plain.to(transform)):
-            stage = "resize"
-
-        factor = min(ENLARGE, self.config.working_size / max(size))
-        working = (max(8, round(size[0] * factor)), max(8, round(size[1] * factor)))
-        small = F.interpolate(visible, working, mode="bilinear", antialias=factor < 1)
-        up = geometry.resize_transform(working, size).to(transform)
-        reduced, scale = _reduce(infrared, geometry.project_grid(transform @ up, working))
-        start = transform @ up  # from working pixels
-        with self._autocast():
-            pseudo = self._pseudo(small)
-            first = self.displace(reduced, small, scale @ start, pseudo)
-            # The homography that fits the field is a better start than that of the search.
-            better = geometry.fit_homography(
-                geometry.project(start, geometry.to_coordinates(first))
-            )[0]
-            displacement = self.displace(reduced, small, scale @ better, pseudo)
-        before = geometry.project_grid(scale @ start, working)
-        after = geometry.project(scale @ better, geometry.to_coordinates(displacement))
-        if self._improves(reduced, small, before, after):
-            stage, transform = "dense", better @ up.inverse()
-        else:
-            displacement = torch.zeros_like(displacement)
-        coordinates = geometry.project(
-            transform, geometry.to_coordinates(geometry.resize_field(displacement, size))
-        )
-        valid = geometry.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
-        return Alignment(coordinates, transform, valid, found.confidence, stage)
-
-    def _improves(self, infrared: Tensor, visible: Tensor, before: Tensor, after: Tensor) -> bool:
-        """Says whether other coordinates make the pair more similar."""
-        both = torch.cat((before, after))
-        moved, valid = geometry.sample(infrared.expand(2, -1, -1, -1), both)
-        scores = cast("list[float]", search.similarity(moved, luma(visible), valid).tolist())
-        logger.debug("similarity after search %.4f, after the dense stage %.4f", *scores)
+        """Says of which pairs (B,) other registered images and masks are more similar."""
+        grey = luma(visible)
+        scores = [search.similarity(moved, grey, valid) for moved, valid in (before, after)]
         return scores[1] > scores[0] + GAIN
 
-    @torch.inference_mode()
-    def fuse(self, infrared: Tensor, visible: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Fuses a registered pair of any size, in tiles that give what the whole image gives.
-
-        Args:
-            infrared: ``(1, 1, H, W)`` in [0, 1], on the visible grid.
-            visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
-            valid: ``(1, 1, H, W)`` bool. Where infrared data is missing the result is the visible
-                image, with a soft passage.
-
-        Returns:
-            ``(1, 1, H, W)`` luma in [0, 1].
-        """
-        grey = luma(visible)
-        weight = None if valid is None or bool(valid.all()) else _feather(valid)
-        if weight is not None:
-            infrared = torch.lerp(grey, infrared, weight)
-        fused = torch.empty_like(grey)
-        height, width = grey.shape[-2:]
+    def _fuse_window(self, pair: Tensor, levels: Tensor) -> Tensor:
+        """Returns the luma of padded infrared and visible images (B, 2, ...), without padding."""
         margin = self.difn.radius
-        levels = grey_levels(infrared, grey)
-        # Continued beyond the frame, so that the zeros around a convolution leave no border.
-        pair = F.pad(torch.cat((infrared, grey), 1), (margin,) * 4, mode="replicate")
+        fused: Tensor = self.difn(pair[:, :1], pair[:, 1:], levels)
+        return fused[..., margin:-margin, margin:-margin]
+
+    def _fuse_tiles(self, pair: Tensor, levels: Tensor) -> Tensor:
+        """Does what `_fuse_window` does, in tiles."""
+        around = 2 * self.difn.radius
+        height, width = pair.shape[-2] - around, pair.shape[-1] - around
+        fused = pair.new_empty(len(pair), 1, height, width)
         for top in range(0, height, TILE):
             for left in range(0, width, TILE):
                 down, right = min(TILE, height - top), min(TILE, width - left)
-                window = pair[..., top : top + down + 2 * margin, left : left + right + 2 * margin]
-                with self._autocast():
-                    tile: Tensor = self.difn(window[:, :1], window[:, 1:], levels)
-                inner = tile[..., margin : margin + down, margin : margin + right]
-                fused[..., top : top + down, left : left + right] = inner
-        fused = fused.clamp(0, 1)
-        return fused if weight is None else torch.lerp(grey, fused, weight)
-
-    @contextlib.contextmanager
-    def _autocast(self) -> Generator[None]:
-        kind = self.device.type
-        wanted = self.precision == "bfloat16" or (self.precision == "auto" and _has_bf16(kind))
-        with torch.autocast(kind, torch.bfloat16, enabled=wanted):
-            yield
+                window = pair[..., top : top + down + around, left : left + right + around]
+                tile = self._fuse_window(window, levels)
+                fused[..., top : top + down, left : left + right] = tile
+        return fused
 
 
-def evidence(
+def registration_input(
     intensity: Tensor,
     source: Tensor,
     sigma: float,
@@ -280,52 +370,3 @@ def evidence(
     if valid is not None:
         features = features * valid
     return torch.cat((intensity, features), 1)
-
-
-def resample(image: Tensor, coordinates: Tensor) -> Tensor:
-    """Samples an infrared image once, from its own pixels, on the visible grid.
-
-    An image much finer than the grid is reduced to it first, since sampling it would alias.
-
-    Args:
-        image: ``(1, C, h, w)``, in any units.
-        coordinates: ``(1, 2, H, W)`` pixels of the image.
-
-    Returns:
-        ``(1, C, H, W)`` float32, with replicated borders.
-    """
-    reduced, scale = _reduce(image, coordinates)
-    return geometry.sample(reduced, geometry.project(scale, coordinates))[0]
-
-
-def _reduce(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns an image no finer than the coordinates are dense, and the transform to its pixels."""
-    height, width = image.shape[-2:]
-    across = (coordinates[:, 0, :, 1:] - coordinates[:, 0, :, :-1]).abs().median()
-    down = (coordinates[:, 1, 1:] - coordinates[:, 1, :-1]).abs().median()
-    pixels = max(1.0, float(across), float(down))  # of the image, in one of the grid
-    if pixels < ALIASING:
-        return image, torch.eye(3, dtype=torch.float64, device=image.device)
-    size = (max(8, round(height / pixels)), max(8, round(width / pixels)))
-    reduced = F.interpolate(image, size, mode="bilinear", antialias=True)
-    return reduced, geometry.resize_transform((height, width), size).to(image.device)
-
-
-def _feather(valid: Tensor) -> Tensor:
-    """Returns weights (B, 1, H, W) that fall from 1 to 0 on the way to where data is missing."""
-    height, width = valid.shape[-2:]
-    step = max(1, round(max(height, width) * FEATHER / 2))  # coarse pixels: half a feather wide
-    coarse = -F.max_pool2d(-valid.float(), step, ceil_mode=True)
-    eroded = -F.max_pool2d(-coarse, 5, stride=1, padding=2)
-    soft = F.avg_pool2d(eroded, 3, stride=1, padding=1, count_include_pad=False)
-    weight = F.interpolate(soft, (height, width), mode="bilinear", align_corners=False)
-    return weight * valid
-
-
-def _has_bf16(kind: str) -> bool:
-    """Says whether convolutions in bfloat16 run on instructions of their own."""
-    if kind == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    ask = cast("Callable[[], dict[str, Any]]", getattr(torch.cpu, "get_capabilities", dict))
-    capabilities = ask()  # nothing is known before torch 2.11
-    return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

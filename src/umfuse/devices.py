@@ -1,0 +1,37 @@
+"""Where networks run, and in what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+
+
+def resolve(device: str | torch.device | None) -> torch.device:
+    """Returns a device that is there; CUDA if there is any, else the CPU, for None.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"there is no device {device!r} here: {error}") from error
+    return found
+
+
+def has_bf16(kind: str) -> bool:
+    """Says whether convolutions in bfloat16 run on instructions of their own.
+
+    Args:
+        kind: Type of a device, such as ``"cuda"``.
+    """
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    ask = cast("Callable[[], dict[str, Any]]", getattr(torch.cpu, "get_capabilities", dict))
+    capabilities = ask()  # nothing is known before torch 2.11
+    return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

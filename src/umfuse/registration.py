@@ -1,0 +1,289 @@
+"""The alignment of a pair as people keep it: a few numbers and a small field."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from torch import Tensor
+
+from umfuse import draw, files, geometry, images, resampling
+from umfuse.images import ImageLike, Picture
+
+AnyImage: TypeAlias = Image.Image | NDArray[Any] | Tensor
+Method = Literal["resize", "search", "dense", "given"]
+Interpolation = Literal["bilinear", "nearest"]
+
+FORMAT_VERSION = 1
+INVERSE_STEPS = 12  # of the fixed point that inverts the field
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Registration:
+    """The alignment of an infrared image with a visible one of ``(H, W)`` pixels.
+
+    A visible pixel first moves by the `field`, then `transform` sends it to the infrared image.
+    What has the size of an image is computed when it is first asked for.
+
+    Attributes:
+        transform: ``(3, 3)`` float64, the global part: visible pixel (x, y, 1) to infrared pixel.
+        field: ``(h, w, 2)`` float32, the rest: (x, y) in visible pixels, on a coarse grid over the
+            visible image.
+        infrared_size: Height and width of the infrared image.
+        visible_size: Height and width of the visible image.
+        method: How far it went: ``"resize"`` (no better alignment was found), ``"search"`` (the
+            transform is the best explanation), ``"dense"`` (refined by the network), ``"given"``
+            (by the caller).
+        confidence: In [0, 1]; low means "do not trust this alignment". NaN if it was given.
+        log_likelihood: Log-likelihood ratio of the transform against chance.
+        runner_up: Log posterior of the best clearly different transform.
+        correlation: Of the orientation features where the images overlap, in [-1, 1].
+    """
+
+    transform: NDArray[np.float64]
+    field: NDArray[np.float32]
+    infrared_size: tuple[int, int]
+    visible_size: tuple[int, int]
+    method: Method = "given"
+    confidence: float = math.nan
+    log_likelihood: float = math.nan
+    runner_up: float = math.nan
+    correlation: float = math.nan
+    _picture: Picture | None = None
+
+    @classmethod
+    def from_transform(
+        cls,
+        transform: ArrayLike,
+        infrared_size: tuple[int, int],
+        visible_size: tuple[int, int],
+    ) -> Registration:
+        """Returns the registration that a transform is.
+
+        Args:
+            transform: ``(3, 3)``, visible pixel (x, y, 1) to infrared pixel.
+            infrared_size: Height and width.
+            visible_size: Height and width.
+
+        Raises:
+            ValueError: If the transform is no finite, invertible 3x3.
+        """
+        matrix = np.array(transform, dtype=np.float64)
+        if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
+            raise ValueError(
+                f"expected a finite 3x3 transform from visible to infrared pixels, got shape "
+                f"{matrix.shape}"
+            )
+        if abs(np.linalg.det(matrix)) < 1e-12 or matrix[2, 2] == 0:
+            raise ValueError(f"the transform {matrix.tolist()} cannot be inverted")
+        empty = np.zeros((1, 1, 2), dtype=np.float32)
+        return cls(matrix / matrix[2, 2], empty, infrared_size, visible_size)
+
+    @cached_property
+    def infrared(self) -> AnyImage:
+        """The infrared image on the visible grid, in the kind, dtype and units that came in.
+
+        Where there is no infrared data its border is repeated.
+
+        Raises:
+            ValueError: If the registration was loaded or given: it holds no image.
+        """
+        if self._picture is None:
+            raise ValueError(
+                "this registration holds no infrared image: pass one to Registration.apply"
+            )
+        return self._resampled(self._picture)
+
+    @property
+    def coordinates(self) -> NDArray[np.float32]:
+        """``(H, W, 2)``, the (x, y) infrared pixel that each visible pixel looks at."""
+        return _array(self.tensor())
+
+    @property
+    def displacement(self) -> NDArray[np.float32]:
+        """``(H, W, 2)``, `coordinates` minus those of plain resizing, infrared pixels."""
+        plain = geometry.resize_transform(self.visible_size, self.infrared_size)
+        return _array(self.tensor() - geometry.project_grid(plain, self.visible_size))
+
+    @property
+    def valid_mask(self) -> NDArray[np.bool_]:
+        """``(H, W)`` bool, where infrared data exists."""
+        return geometry.inside(self.tensor(), self.infrared_size)[0, 0].numpy()
+
+    def tensor(self, device: torch.device | str = "cpu") -> Tensor:
+        """Returns the coordinates as ``(1, 2, H, W)`` float32, for `umfuse.Umfuse.fuse`."""
+        moved = geometry.resize_field(self._field().to(device), self.visible_size)
+        return geometry.project(torch.from_numpy(self.transform), geometry.to_coordinates(moved))
+
+    def apply(self, image: ImageLike, interpolation: Interpolation = "bilinear") -> AnyImage:
+        """Resamples an image of the infrared camera on the visible grid.
+
+        Another frame, a mask, a map of labels, a false-colour picture: whatever has the pixels of
+        the infrared image.
+
+        Args:
+            image: Of `infrared_size`, of any kind that `umfuse.fuse` takes.
+            interpolation: ``"nearest"`` keeps values as they are, for labels and masks.
+
+        Returns:
+            The kind and dtype that came in. Where there is no data the border is repeated:
+            `valid_mask` says where.
+
+        Raises:
+            ValueError: If the image has another size, or there is no such interpolation.
+        """
+        if interpolation not in get_args(Interpolation):
+            choices = ", ".join(get_args(Interpolation))
+            raise ValueError(f"interpolation must be one of {choices}, got {interpolation!r}")
+        picture = images.read(image, name="image", range="minmax")
+        if picture.size != self.infrared_size:
+            raise ValueError(
+                f"expected an image of {self.infrared_size} (height, width), as the infrared one "
+                f"that was registered, got {picture.size}"
+            )
+        return self._resampled(picture, interpolation)
+
+    def map_points(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Returns the infrared pixels of visible ones.
+
+        Args:
+            points: ``(..., 2)``, (x, y) visible pixels, also between and beside them.
+        """
+        places = _points(points)
+        flat = torch.from_numpy(places.reshape(1, -1, 1, 2)).movedim(-1, 1)
+        moved = geometry.project(torch.from_numpy(self.transform), flat + self._offset(flat))
+        return moved[0, :, :, 0].T.reshape(places.shape).numpy()
+
+    def inverse_map_points(self, points: ArrayLike) -> NDArray[np.float64]:
+        """Returns the visible pixels of infrared ones.
+
+        Args:
+            points: ``(..., 2)``, (x, y) infrared pixels, also between and beside them.
+        """
+        places = _points(points)
+        flat = torch.from_numpy(places.reshape(1, -1, 1, 2)).movedim(-1, 1)
+        moved = geometry.project(torch.from_numpy(np.linalg.inv(self.transform)), flat)
+        visible = moved
+        for _ in range(INVERSE_STEPS):
+            visible = moved - self._offset(visible)
+        return visible[0, :, :, 0].T.reshape(places.shape).numpy()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the registration, without the image, to an ``.npz``, completely or not at all.
+
+        Args:
+            path: Where to.
+
+        Raises:
+            ValueError: If the name does not end in ``.npz``.
+            OSError: If the file cannot be written.
+        """
+        if Path(path).suffix.lower() != ".npz":
+            raise ValueError(
+                f"expected a name that ends in .npz, got {os.fspath(path)!r}; the infrared image "
+                "itself is written by save_infrared"
+            )
+        values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
+        with files.replacing(path) as file:
+            np.savez_compressed(file, format_version=FORMAT_VERSION, **values)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Registration:
+        """Reads what `save` has written.
+
+        Raises:
+            ValueError: If the file is none of these, or of a newer umfuse.
+            OSError: If it cannot be opened.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                values = dict(stored)
+            version = int(values.pop("format_version"))
+            if version != FORMAT_VERSION:
+                raise ValueError(f"it has format_version {version}, this umfuse reads 1")
+            infrared_size, visible_size = (
+                (int(values[name][0]), int(values[name][1]))
+                for name in ("infrared_size", "visible_size")
+            )
+            matrix = cls.from_transform(values["transform"], infrared_size, visible_size).transform
+            moved = np.asarray(values["field"], dtype=np.float32)
+            if moved.ndim != 3 or moved.shape[2] != 2 or not np.isfinite(moved).all():
+                raise ValueError(f"its field has shape {moved.shape} or values that are not finite")
+            confidence, log_likelihood, runner_up, correlation = (
+                float(values[name])
+                for name in ("confidence", "log_likelihood", "runner_up", "correlation")
+            )
+            return cls(
+                matrix,
+                moved,
+                infrared_size,
+                visible_size,
+                cast("Method", str(values["method"])),
+                confidence,
+                log_likelihood,
+                runner_up,
+                correlation,
+            )
+        except (KeyError, IndexError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{os.fspath(path)!r} is no registration that umfuse has saved: {error}"
+            ) from error
+
+    def save_infrared(self, path: str | os.PathLike[str]) -> None:
+        """Writes the registered infrared image to a file, completely or not at all.
+
+        Args:
+            path: The suffix gives the format; 16-bit images need PNG or TIFF.
+        """
+        images.save(self.infrared, path)
+
+    def __repr__(self) -> str:
+        height, width = self.visible_size
+        return (
+            f"Registration({self.method}, confidence={self.confidence:.2f}, "
+            f"{self.infrared_size[1]}x{self.infrared_size[0]} infrared on {width}x{height} visible)"
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        return None if self._picture is None else draw.png(self.infrared)
+
+    def _resampled(self, picture: Picture, interpolation: Interpolation = "bilinear") -> AnyImage:
+        coordinates = self.tensor(picture.values.device)
+        if interpolation == "nearest":
+            values = geometry.nearest(picture.values, coordinates)
+        else:
+            values, _ = resampling.resample(picture.values, coordinates)
+        return picture.give_back(values)
+
+    def _field(self) -> Tensor:
+        """Returns the field as ``(1, 2, h, w)``, in pixels of its own grid."""
+        height, width = self.field.shape[:2]
+        scale = torch.tensor([width / self.visible_size[1], height / self.visible_size[0]])
+        return torch.from_numpy(self.field).movedim(-1, 0)[None] * scale.view(1, 2, 1, 1)
+
+    def _offset(self, points: Tensor) -> Tensor:
+        """Returns what the field adds at visible pixels ``(1, 2, N, 1)``."""
+        moved = torch.from_numpy(self.field).movedim(-1, 0)[None]
+        size = (moved.shape[-2], moved.shape[-1])
+        place = geometry.project(geometry.resize_transform(self.visible_size, size), points)
+        return geometry.interpolate(moved, place)
+
+
+def _points(points: ArrayLike) -> NDArray[np.float64]:
+    places = np.array(points, dtype=np.float64)
+    if places.ndim < 1 or places.shape[-1] != 2:
+        raise ValueError(f"expected points (x, y) of shape (..., 2), got {places.shape}")
+    return places
+
+
+def _array(coordinates: Tensor) -> NDArray[np.float32]:
+    return coordinates[0].movedim(0, -1).contiguous().numpy()
