@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch.overrides import TorchFunctionMode
 
 from umfuse import filters, geometry, pipeline, search
 from umfuse.config import UmfuseConfig
@@ -42,6 +43,11 @@ def picture(height, width, channels=1, seed=0):
 
 def found(transform, confidence=0.9):
     return lambda *args, **kwargs: SimpleNamespace(transform=transform, confidence=confidence)
+
+
+def coordinates(alignment, size):
+    moved = geometry.to_coordinates(alignment.displacement(size))
+    return geometry.project(alignment.transform, moved)
 
 
 def test_config_survives_json():
@@ -86,7 +92,7 @@ def test_saved_model_loads_strictly_and_gives_the_same(model, tmp_path):
     assert not again.training
     again.precision = "float32"
     infrared, visible = picture(64, 80), picture(64, 80, 3)
-    for a, b in zip(model(infrared, visible), again(infrared, visible), strict=True):
+    for a, b in zip(model(infrared, visible)[:7], again(infrared, visible)[:7], strict=True):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
@@ -113,11 +119,16 @@ def test_weights_that_do_not_fit_are_refused(model, tmp_path, damage):
 
 def test_forward_takes_a_batch_of_any_sizes(model):
     out = model(picture(48, 64).expand(2, -1, -1, -1), picture(72, 99, 3).expand(2, -1, -1, -1))
-    for tensor, channels in zip(out, (1, 1, 2, 1, 1), strict=True):
-        assert tensor.shape == (2, channels, 72, 99)
-    assert out.displacement.dtype == torch.float32
+    for name, channels in (
+        *(("fused", 1), ("infrared", 1), ("coordinates", 2), ("displacement", 2)),
+        ("valid_mask", 1),
+    ):
+        assert getattr(out, name).shape == (2, channels, 72, 99)
+    assert out.transform.shape == (2, 3, 3)
+    assert out.displacement.dtype == out.coordinates.dtype == torch.float32
     assert 0 <= out.fused.min() <= out.fused.max() <= 1
-    assert out.valid.all()
+    assert out.valid_mask.all()
+    assert out.confidence is None
 
 
 @pytest.mark.parametrize("mrrn", [TINY.mrrn, MrrnConfig(channels=(4, 4), in_channels=3)])
@@ -139,6 +150,7 @@ def test_cpstn_runs_only_where_its_image_is_registered_to(mrrn):
         else:
             assert len(calls) == 2
             torch.testing.assert_close(seen[0][:, :1], out.pseudo_infrared)
+            assert out.pseudo_infrared.shape == (1, 1, 128, 128)
         edges.append(seen[0][:, 1:])
     torch.testing.assert_close(*edges)  # those of the visible image in both
 
@@ -148,14 +160,14 @@ def test_untrained_model_stays_where_the_transform_put_it(model):
     transform[0, 2] = 5
     out = model(infrared, picture(64, 80, 3), transform)
     torch.testing.assert_close(out.infrared[..., :-5], infrared[..., 5:], atol=0.05, rtol=0)
-    assert not out.valid[..., -5:].any()
+    assert not out.valid_mask[..., -5:].any()
 
 
 def test_gradients_reach_every_network(model):
     torch.manual_seed(1)
     for parameter in model.parameters():  # wake the heads that start at zero
         parameter.data += 0.02 * torch.randn_like(parameter)
-    out = model(picture(64, 64), picture(64, 64, 3, seed=5))
+    out = model.train()(picture(64, 64), picture(64, 64, 3, seed=5))
     (out.fused.mean() + out.displacement.square().mean()).backward()
     for name, network in model.named_children():
         norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
@@ -187,46 +199,61 @@ def test_exports_with_dynamic_sizes(model):
 @pytest.mark.parametrize("size", [(64, 64), (150, 171), (40, 129)])
 def test_tiles_give_what_the_whole_image_gives(model, monkeypatch, size):
     infrared, visible = picture(*size, seed=1), picture(*size, seed=2)
-    whole = model.fuse(infrared, visible)
+    place = geometry.identity_grid(*size)
+    whole = model.fuse(infrared, visible, place).detach()
     monkeypatch.setattr(pipeline, "TILE", 64)
-    tiled = model.fuse(infrared, visible)
-    torch.testing.assert_close(tiled, whole, atol=1e-6, rtol=0)
-    monkeypatch.setattr(type(model.difn), "radius", 2)  # too small a margin must show
-    if max(size) > 64:
-        assert (model.fuse(infrared, visible) - whole).abs().max() > 1e-6
+    with torch.no_grad():
+        tiled = model.fuse(infrared, visible, place)
+        torch.testing.assert_close(tiled, whole, atol=1e-6, rtol=0)
+        monkeypatch.setattr(type(model.difn), "radius", 2)  # too small a margin must show
+        if max(size) > 64:
+            assert (model.fuse(infrared, visible, place) - whole).abs().max() > 1e-6
 
 
 def test_the_frame_leaves_no_border(model):
     flat = torch.full((1, 1, 40, 60), 0.4)
-    fused = model.fuse(flat, flat)
+    fused = model.fuse(flat, flat, geometry.identity_grid(40, 60))
     torch.testing.assert_close(fused, fused[..., 20:21, 30:31].expand_as(fused), atol=1e-6, rtol=0)
 
 
 def test_missing_infrared_leaves_the_visible_image_without_a_seam(model):
     infrared, visible = torch.ones(1, 1, 128, 256), torch.full((1, 1, 128, 256), 0.2)
-    valid = torch.ones(1, 1, 128, 256, dtype=torch.bool)
-    valid[..., :100] = False
-    fused = model.fuse(infrared, visible, valid)
+    shifted = geometry.identity_grid(128, 256)
+    shifted[:, 0] -= 100
+    fused = model.fuse(infrared, visible, shifted)
     torch.testing.assert_close(fused[..., :100], visible[..., :100])
-    whole = model.fuse(infrared, visible)
-    torch.testing.assert_close(fused[..., 130:], whole[..., 130:])
+    whole = model.fuse(torch.cat((visible[..., :100], infrared), 3), visible, shifted + 0)
+    assert (fused[..., 110:] - visible[..., 110:]).abs().min() > 0.01
     steps = (fused[0, 0, 64, 1:] - fused[0, 0, 64, :-1]).abs()
-    assert steps.max() < 0.5 * (whole - visible).abs().max()
+    assert steps.max() < 0.5 * (fused - visible).abs().max()
+    assert whole.shape == fused.shape
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_align_composes_search_and_field(model, monkeypatch, channels):
+def test_register_composes_search_and_field(model, monkeypatch, channels):
     visible, infrared = picture(150, 201, channels), picture(60, 90)
     transform = torch.tensor([[0.4, 0.0, 2.0], [0.0, 0.4, -1.0], [0.0, 0.0, 1.0]]).double()
-    monkeypatch.setattr(search, "search", found(transform))
-    alignment = model.align(infrared, visible)
+    monkeypatch.setattr(search, "find_transform", found(transform))
+    alignment, (one,) = model.register(infrared, visible)
     expected = geometry.project_grid(transform, (150, 201))
-    torch.testing.assert_close(alignment.coordinates, expected, atol=1e-3, rtol=0)
-    assert alignment.coordinates.shape == (1, 2, 150, 201)
-    assert torch.equal(alignment.transform, transform)
-    assert alignment.stage == "search"
-    assert alignment.confidence == 0.9
-    assert torch.equal(alignment.valid, geometry.inside(expected, (60, 90)))
+    torch.testing.assert_close(coordinates(alignment, (150, 201)), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(alignment.transform[0], transform)
+    assert not alignment.dense.any()
+    assert one.confidence == 0.9
+
+
+def test_infer_finds_the_transforms_that_forward_is_given(model, monkeypatch):
+    infrared, visible = picture(60, 90).repeat(2, 1, 1, 1), picture(150, 201, 3).repeat(2, 1, 1, 1)
+    transforms = torch.tensor([[0.4, 0.0, 2.0], [0.0, 0.4, -1.0], [0.0, 0.0, 1.0]]).double()
+    transforms = torch.stack((transforms, geometry.resize_transform((150, 201), (60, 90))))
+    results = iter(transforms)
+    monkeypatch.setattr(search, "find_transform", lambda *_: found(next(results))())
+    with torch.no_grad():
+        expected = model(infrared, visible, transforms)
+    out = model.infer(infrared, visible)
+    for ours, theirs in zip(out[:6], expected[:6], strict=True):
+        torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(out.confidence, torch.tensor([0.9, 0.9]))
 
 
 class KnownField(torch.nn.Module):
@@ -243,24 +270,67 @@ class KnownField(torch.nn.Module):
         return SimpleNamespace(displacement=found)
 
 
-def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model, monkeypatch):
+def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model):
     visible = picture(96, 128)
     infrared = 1 - visible[..., 4:]  # contrast reversed, shifted by 4 px
     infrared = F.pad(infrared, (0, 4, 0, 0), mode="replicate")
     plain = torch.eye(3, dtype=torch.float64)
-    monkeypatch.setattr(search, "search", found(plain))
     model.mrrn = KnownField(-4.0, 0.0)
     helped = model.align(infrared, visible)
-    assert helped.stage == "dense"
-    shift = helped.coordinates - geometry.identity_grid(96, 128)
+    assert helped.dense.all()
+    shift = coordinates(helped, (96, 128)) - geometry.identity_grid(96, 128)
     torch.testing.assert_close(shift[:, 0].mean(), torch.tensor(-4.0), atol=0.01, rtol=0)
     expected = plain.clone()
     expected[0, 2] = -4.0  # a shift is a homography: the second round started there
-    torch.testing.assert_close(helped.transform, expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(helped.transform[0], expected, atol=1e-3, rtol=0)
     model.mrrn = KnownField(9.0, 5.0)
     harmed = model.align(infrared, visible)
-    assert harmed.stage == "resize"
-    torch.testing.assert_close(harmed.coordinates, geometry.identity_grid(96, 128))
+    assert not harmed.dense.any()
+    grid = geometry.identity_grid(96, 128)
+    torch.testing.assert_close(coordinates(harmed, (96, 128)), grid, atol=1e-4, rtol=0)
+
+
+def test_what_lies_outside_the_infrared_frame_does_not_bend_the_transform(model):
+    """The field is extrapolated there: a fit of all of it would be pulled."""
+    start = torch.eye(3, dtype=torch.float64)[None]
+    start[:, 0, 2] = -60.0  # the left half of the visible image sees no infrared
+    seen = geometry.identity_grid(96, 128)
+    seen[..., :58] -= 9.0  # nonsense where nothing is seen
+    fitted = model._fit(seen, start, torch.zeros(1, 1, 96, 128))
+    torch.testing.assert_close(fitted, start, atol=0.05, rtol=0)
+
+
+class NoFloat64(TorchFunctionMode):
+    """Stands in for a device that knows no float64: what is on it is not asked for any."""
+
+    def __torch_function__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
+            assert result.dim() < 4, "images and fields are not float64"
+        return result
+
+
+def test_images_and_fields_are_never_float64(model):
+    """MPS has none: transforms stay on the CPU, all else is float32."""
+    with NoFloat64():
+        alignment = model.align(picture(64, 80), picture(96, 128, 3))
+        model.fuse(picture(64, 80), picture(96, 128, 3), coordinates(alignment, (96, 128)))
+    assert alignment.transform.device.type == "cpu"
+
+
+@pytest.mark.parametrize("value", ["half", None, torch.bfloat16])
+def test_precision_is_one_of_three(model, value):
+    with pytest.raises(ValueError, match="precision must be one of auto, bfloat16, float32"):
+        model.precision = value
+
+
+def test_results_may_be_trained_on(model, monkeypatch):
+    """A tensor of inference mode could not be saved for backward."""
+    monkeypatch.setattr(search, "find_transform", found(torch.eye(3, dtype=torch.float64)))
+    out = model.infer(picture(64, 80), picture(64, 80, 3))
+    weight = torch.ones(1, requires_grad=True)
+    (weight * out.fused).square().mean().backward()
+    assert weight.grad is not None
 
 
 @pytest.mark.parametrize(
@@ -271,19 +341,6 @@ def test_registration_works_on_a_grid_of_one_size(model, size, working):
     model.mrrn.register_forward_pre_hook(lambda _, images: seen.append(tuple(images[0].shape[-2:])))
     model.align(picture(64, 80), picture(*size, 3))
     assert set(seen) == {working}
-
-
-def test_fine_infrared_is_reduced_before_it_is_sampled():
-    stripes = (torch.arange(800) % 2).float().expand(1, 1, 600, 800)
-    coordinates = geometry.project_grid(geometry.resize_transform((60, 80), (600, 800)), (60, 80))
-    assert (pipeline.resample(stripes, coordinates) - 0.5).abs().max() < 0.02
-
-
-def test_coarse_infrared_is_sampled_from_its_own_pixels():
-    infrared = picture(48, 64)
-    coordinates = geometry.project_grid(geometry.resize_transform((96, 128), (48, 64)), (96, 128))
-    expected = geometry.sample(infrared, coordinates)[0]
-    assert torch.equal(pipeline.resample(infrared, coordinates), expected)
 
 
 @pytest.mark.gpu

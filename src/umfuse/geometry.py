@@ -325,9 +325,9 @@ def fit_homography(points: Tensor, images: Tensor, weight: Tensor | None = None)
     w = torch.ones(batch, 1, count) if weight is None else weight.cpu().flatten(2)
     w = w.double()[:, 0]
     w = w / w.sum(1, keepdim=True)
-    flat = points.cpu().double().flatten(2).expand(batch, -1, -1)
+    flat = points.cpu().flatten(2).double().expand(batch, -1, -1)
     points, from_points = _normalise(flat, w)
-    images, from_images = _normalise(images.cpu().double().flatten(2), w)
+    images, from_images = _normalise(images.cpu().flatten(2).double(), w)
     (x, y), (u, v) = points.unbind(1), images.unbind(1)
     one, zero = torch.ones_like(x), torch.zeros_like(x)
     rows = torch.cat(

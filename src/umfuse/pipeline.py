@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,8 @@ TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a f
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 FIT_STRIDE = 4  # working pixels from one point to the next of a homography's fit
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
+
+_symbols: Any = torch  # its functions on sizes that are symbols carry no annotations
 
 Precision = Literal["auto", "bfloat16", "float32"]
 
@@ -293,10 +295,11 @@ class Umfuse(Pretrained):
 
     def _working_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the size of the grid that registration runs on, also where sizes are symbols."""
-        longest: Any = torch.sym_max(*size)
-        factor: Any = torch.sym_min(ENLARGE, self.config.working_size / longest)
-        sides = [torch.sym_max(8, torch.sym_int(side * factor + 0.5)) for side in size]
-        return cast("tuple[int, int]", tuple(sides))
+        factor = _symbols.sym_min(ENLARGE, self.config.working_size / _symbols.sym_max(*size))
+        height, width = (
+            _symbols.sym_max(8, _symbols.sym_int(side * factor + 0.5)) for side in size
+        )
+        return height, width
 
     def _pseudo(self, visible: Tensor) -> Tensor | None:
         """Returns what CPSTN renders, if the infrared image is registered to that."""
