@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Fixed = Literal["pseudo-infrared", "visible"]
 
 

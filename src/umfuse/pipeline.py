@@ -29,7 +29,7 @@ from umfuse.networks import (
     MrrnConfig,
     MrrnOutput,
 )
-from umfuse.networks.difn import grey_levels
+from umfuse.networks.difn import global_means
 from umfuse.pretrained import Pretrained
 
 logger = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class Umfuse(Pretrained):
         fused = torch.empty_like(grey)
         height, width = grey.shape[-2:]
         margin = self.difn.radius
-        levels = grey_levels(infrared, grey)
+        means = global_means(infrared, grey)
         # Continued beyond the frame, so that the zeros around a convolution leave no border.
         pair = F.pad(torch.cat((infrared, grey), 1), (margin,) * 4, mode="replicate")
         for top in range(0, height, TILE):
@@ -241,7 +241,7 @@ class Umfuse(Pretrained):
                 down, right = min(TILE, height - top), min(TILE, width - left)
                 window = pair[..., top : top + down + 2 * margin, left : left + right + 2 * margin]
                 with self._autocast():
-                    tile: Tensor = self.difn(window[:, :1], window[:, 1:], levels)
+                    tile: Tensor = self.difn(window[:, :1], window[:, 1:], means)
                 inner = tile[..., margin : margin + down, margin : margin + right]
                 fused[..., top : top + down, left : left + right] = inner
         fused = fused.clamp(0, 1)
