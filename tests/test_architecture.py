@@ -26,7 +26,9 @@ MAY_IMPORT = {
     "networks": {"networks"},
     "config": {"networks"},
     "pipeline": {"config", "networks", "pretrained", "search"},
-    "pretrained": {"config", "weights"},
+    "pretrained": {"config", "weights", "weights_folder"},
+    "weights": {"hub", "weights_folder"},
+    "weights_folder": {"hub"},
     "train": {
         *("config", "draw", "images", "metrics", "networks", "pipeline", "search", "train"),
         "weights",

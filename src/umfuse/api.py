@@ -90,19 +90,26 @@ class Fusion:
         images.save(image, path)
 
 
-def load(source: str | os.PathLike[str] | None = None, *, device: Device | None = None) -> Umfuse:
+def load(
+    source: str | os.PathLike[str] | None = None,
+    *,
+    device: Device | None = None,
+    cpstn: bool | None = None,
+) -> Umfuse:
     """Returns a model, ready for inference.
 
     Args:
         source: A name of the manifest, a folder, or a Hub repository ``org/name[@revision]``; None
             means the weights embedded in the package, which need no network.
         device: Where to put it; by default CUDA if there is any, else the CPU.
+        cpstn: Whether to load CPSTN. None does where registration needs it, which that of the
+            embedded weights does not; True does for `Umfuse.render` and for training it.
 
     Raises:
         WeightsError: If the weights cannot be found, fetched or trusted.
-        ValueError: If there is no such device.
+        ValueError: If there is no such device, or ``cpstn`` is False and registration needs it.
     """
-    return Umfuse.from_pretrained(source).to(_device(device))
+    return Umfuse.from_pretrained(source, cpstn=cpstn).to(_device(device))
 
 
 def register(

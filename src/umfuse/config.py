@@ -47,6 +47,11 @@ class UmfuseConfig:
         if self.working_size < 64:
             raise ValueError(f"working_size must be at least 64, got {self.working_size}")
 
+    @property
+    def needs_cpstn(self) -> bool:
+        """Whether registration runs CPSTN."""
+        return self.fixed == "pseudo-infrared"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what `config.json` holds."""
         return {"format_version": FORMAT_VERSION, **asdict(self)}

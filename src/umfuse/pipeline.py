@@ -80,8 +80,11 @@ class Umfuse(Pretrained):
 
     Args:
         config: Sizes; None means the paper's.
+        cpstn: Whether to have a CPSTN; only a model that registers to the visible image itself can
+            do without.
 
     Attributes:
+        cpstn: None in a model without it.
         precision: ``"bfloat16"`` runs the convolutions of inference in bfloat16, ``"float32"``
             does not, ``"auto"`` does where the device has the instructions. Fields and coordinates
             are float32 always.
@@ -89,10 +92,10 @@ class Umfuse(Pretrained):
 
     precision: Literal["auto", "bfloat16", "float32"] = "auto"
 
-    def __init__(self, config: UmfuseConfig | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, config: UmfuseConfig | None = None, *, cpstn: bool = True) -> None:
+        super().__init__(config, cpstn=cpstn)
         config = self.config
-        self.cpstn = Cpstn(config.cpstn)
+        self.cpstn = Cpstn(config.cpstn) if cpstn else None
         sizes = config.mrrn
         self.mrrn = Mrrn(sizes) if isinstance(sizes, MrrnConfig) else Matcher(sizes)
         self.difn = Difn(config.difn)
@@ -129,7 +132,15 @@ class Umfuse(Pretrained):
 
         Args:
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+
+        Raises:
+            RuntimeError: If the model has no CPSTN.
         """
+        if self.cpstn is None:
+            raise RuntimeError(
+                "this model was loaded without CPSTN, which it does not need to register: load it "
+                "with umfuse.load(..., cpstn=True)"
+            )
         rendered: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1))
         return rendered.float()
 
