@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "networks": {"networks"},
     "config": {"networks"},
     "pipeline": {"config", "networks", "pretrained", "search"},
-    "pretrained": {"config", "weights", "weights_folder"},
+    "pretrained": {"config", "weights"},
     "weights": {"hub", "weights_folder"},
     "weights_folder": {"hub"},
     "train": {

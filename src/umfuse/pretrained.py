@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, repocard
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from umfuse import weights, weights_folder
+from umfuse import weights
 from umfuse.config import UmfuseConfig
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Pretrained(
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the networks, but keeps them in float32: called by `to`, `half`, `double`, ..."""
-        dtype = fn(torch.empty(0)).dtype
+        dtype = fn(torch.empty(0, dtype=torch.float32)).dtype
         if dtype != torch.float32:
             raise TypeError(
                 f"the weights stay in float32, not {dtype}: set model.precision = 'bfloat16' and "
@@ -91,14 +91,16 @@ class Pretrained(
             WeightsError: If this model has no CPSTN, and the folder has that of other weights.
         """
         folder = Path(save_directory)
-        weights_folder.check_room(folder, self.state_dict())  # before anything in it is touched
-        self._correct_card(folder / CARD)
-        return super().save_pretrained(
-            folder,
-            repo_id=repo_id,
-            push_to_hub=push_to_hub,
-            model_card_kwargs=model_card_kwargs,
-            **push_to_hub_kwargs,
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_pretrained(folder)  # the mixin's way would remove the old config first
+        if (folder / CARD).is_file():
+            self._correct_card(folder / CARD)
+        else:
+            self.generate_model_card(**(model_card_kwargs or {})).save(folder / CARD)
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(
+            repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs
         )
 
     @override
@@ -110,9 +112,7 @@ class Pretrained(
         return card
 
     def _correct_card(self, card: Path) -> None:
-        """Gives a card that is there already the licence of these weights, or none."""
-        if not card.is_file():
-            return
+        """Gives a card that was there already the licence of these weights, or none."""
         load = cast("Callable[[Path], dict[str, Any] | None]", repocard.metadata_load)
         save = cast("Callable[[Path, dict[str, Any]], None]", repocard.metadata_save)
         old = load(card) or {}

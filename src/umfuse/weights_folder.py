@@ -121,9 +121,9 @@ def write(
             back.
 
     Raises:
-        WeightsError: As `check_room`.
+        WeightsError: If the state has no CPSTN and would come to lie beside that of other weights.
     """
-    check_room(folder, state)
+    _check_room(folder, state)
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     parts = dict[str, dict[str, Tensor]]({MODEL: {}})
     for key, value in state.items():
@@ -142,24 +142,21 @@ def write(
             path.unlink(missing_ok=True)
 
 
-def check_room(folder: Path, state: dict[str, Tensor]) -> None:
-    """Raises `WeightsError` if a state without CPSTN would be written beside the CPSTN of another.
-
-    Beside it that one would load as if it belonged to them, and nobody asked to have it removed.
-    """
-    if (folder / CPSTN).exists() and not any(key.startswith(_CPSTN_KEY) for key in state):
-        raise WeightsError(
-            f"the folder {os.fspath(folder)!r} holds a {CPSTN}, and the model to be saved has no "
-            "CPSTN: load it with cpstn=True, save it elsewhere, or remove that file first"
-        )
-
-
 def _checkpoint(folder: Path) -> Path:
     """Returns the best, or else the newest checkpoint of a training run; other folders as is."""
     if (folder / CONFIG).exists():
         return folder
     steps, best = sorted(folder.glob("checkpoints/step-*")), folder / "checkpoints" / "best"
     return best if best.is_dir() else steps[-1] if steps else folder
+
+
+def _check_room(folder: Path, state: dict[str, Tensor]) -> None:
+    """Refuses to leave a CPSTN beside others' weights, and to remove it unasked."""
+    if (folder / CPSTN).exists() and not any(key.startswith(_CPSTN_KEY) for key in state):
+        raise WeightsError(
+            f"the folder {os.fspath(folder)!r} holds a {CPSTN}, and the model to be saved has no "
+            "CPSTN: load it with cpstn=True, save it elsewhere, or remove that file first"
+        )
 
 
 def _config(folder: Path) -> dict[str, Any]:
