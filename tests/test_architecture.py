@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "pipeline": {"config", "networks", "pretrained", "search"},
     "pretrained": {"config", "weights"},
     "weights": {"hub", "weights_folder"},
-    "weights_folder": {"hub"},
+    "weights_folder": {"config", "hub"},
     "train": {
         *("config", "draw", "images", "metrics", "networks", "pipeline", "search", "train"),
         "weights",

@@ -17,9 +17,10 @@ from fake_hub import COMMIT, FakeHub
 
 import umfuse
 from umfuse import weights
+from umfuse.config import UmfuseConfig
 
 REPO = "somebody/umfuse-test"
-CONFIG = {"fixed": "visible", "width": 4}
+CONFIG = UmfuseConfig(fixed="visible")
 STATE = {"layer.weight": torch.arange(6.0), "cpstn.weight": torch.arange(3.0)}
 ALL = (*weights.FILES, weights.CPSTN)
 
@@ -76,7 +77,7 @@ def test_cpstn_is_read_where_it_is_asked_for_or_needed(folder):
     assert whole.state.keys() == STATE.keys()
     assert all(torch.equal(whole.state[key], STATE[key]) for key in STATE)
     assert weights.read(folder, cpstn=False).state.keys() == weights.read(folder).state.keys()
-    (folder / weights.CONFIG).write_text('{"fixed": "pseudo-infrared"}')
+    (folder / weights.CONFIG).write_text(json.dumps(UmfuseConfig().to_dict()))
     assert weights.read(folder).state.keys() == STATE.keys()
     for use in (weights.locate, weights.read):
         with pytest.raises(ValueError, match="cpstn=False cannot be"):
@@ -116,7 +117,7 @@ def test_failed_write_leaves_the_old_weights_whole(folder, files, monkeypatch):
 
     monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        weights.write(folder, {"width": 5}, STATE, {})
+        weights.write(folder, UmfuseConfig(), STATE, {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
@@ -182,6 +183,16 @@ def test_a_revision_says_that_the_hub_is_meant(hub, monkeypatch, tmp_path):
     with pytest.raises(weights.WeightsError, match="org/name@revision"):
         weights.locate(REPO, cache_dir=tmp_path)
     assert weights.locate(f"{REPO}@main", cache_dir=tmp_path).name == COMMIT
+    assert weights.locate(REPO, revision="main", cache_dir=tmp_path).name == COMMIT
+
+
+def test_weights_of_another_format_are_said_to_be_that(folder, tmp_path):
+    """Before anything that those of today would have is missed."""
+    config = {**UmfuseConfig().to_dict(), "format_version": 1}
+    (folder / weights.CONFIG).write_text(json.dumps(config))
+    (folder / weights.CPSTN).unlink()
+    with pytest.raises(weights.WeightsError, match="reads format_version 2, the config has 1"):
+        weights.locate(folder)
 
 
 def test_known_weights_need_no_request_the_second_time(hub, listed, tmp_path):

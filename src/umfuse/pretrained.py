@@ -136,7 +136,7 @@ class Pretrained(
         metadata = {"library": "umfuse", "library_version": version}
         if self.license is not None:
             metadata["license"] = self.license
-        weights.write(save_directory, self.config.to_dict(), self.state_dict(), metadata)
+        weights.write(save_directory, self.config, self.state_dict(), metadata)
 
     @classmethod
     @override
@@ -186,12 +186,9 @@ class Pretrained(
         )
         stored = weights.read(folder, cpstn=cpstn)
         try:
-            config = UmfuseConfig.from_dict(stored.config)
-            model = cls(config, cpstn=config.needs_cpstn or cpstn is True)
+            model = cls(stored.config, cpstn=stored.config.needs_cpstn or cpstn is True)
             model.load_state_dict(stored.state)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise weights.WeightsError(
-                f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {error}"
-            ) from error
+            raise weights.misfit(folder, error) from error
         model.license = stored.license
         return model.eval()

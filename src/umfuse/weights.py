@@ -27,6 +27,7 @@ from umfuse.weights_folder import (
     beside,
     find,
     holds_weights,
+    misfit,
     read,
     write,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "holds_weights",
     "locate",
     "manifest",
+    "misfit",
     "publish",
     "read",
     "sha256",
@@ -129,7 +131,7 @@ def locate(
         repo, commit = entry.get("repo_id", ""), entry.get("revision")
     elif (path := Path(name).expanduser()).is_dir():
         return find(path, cpstn)
-    elif isinstance(source, os.PathLike) or _is_path(name):
+    elif isinstance(source, os.PathLike) or _is_path(name, revision):
         raise WeightsError(
             f"there is no folder {name!r}: pass one that save_pretrained or a training run has "
             "written, or a Hub repository as org/name@revision"
@@ -234,12 +236,13 @@ def _listed(file: str, hashes: dict[str, str]) -> str:
     return hashes[file]
 
 
-def _is_path(name: str) -> bool:
+def _is_path(name: str, revision: str | None) -> bool:
     """Says whether a string is a path, even if a repository of somebody has that name."""
-    repo, _, revision = name.partition("@")
+    repo, at, _ = name.partition("@")
+    hub = bool(at or revision)  # only there are revisions
     return (
         name.startswith((".", "/", "~"))
         or "\\" in name
         or repo.count("/") > 1
-        or ("/" in repo and not revision and Path(name).parent.is_dir())
+        or ("/" in repo and not hub and Path(name).parent.is_dir())
     )

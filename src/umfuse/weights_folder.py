@@ -16,6 +16,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from umfuse.config import UmfuseConfig
 from umfuse.hub import MissingFileError, WeightsError
 
 CONFIG = "config.json"
@@ -29,7 +30,7 @@ _CPSTN_KEY = "cpstn."
 class Stored(NamedTuple):
     """What a folder of weights holds."""
 
-    config: dict[str, Any]
+    config: UmfuseConfig
     state: dict[str, Tensor]
     """By name, those of CPSTN as ``cpstn.*`` if it was asked for or is needed."""
     license: str | None
@@ -43,7 +44,7 @@ def find(path: Path, cpstn: bool | None) -> Path:
         cpstn: As in `beside`.
 
     Raises:
-        WeightsError: If a file is missing or the config is no JSON object.
+        WeightsError: If a file is missing, or the config is damaged or of another umfuse.
         ValueError: If ``cpstn`` is False and the model needs it.
     """
     folder = _checkpoint(path)
@@ -67,10 +68,10 @@ def beside(folder: Path, cpstn: bool | None) -> tuple[str, ...]:
         cpstn: Whether `CPSTN` is one of them; None: if the config says that the model needs it.
 
     Raises:
-        WeightsError: If the config is missing or no JSON object.
+        WeightsError: If the config is missing, damaged or of another umfuse.
         ValueError: If ``cpstn`` is False and the model needs it.
     """
-    needed = _config(folder).get("fixed", "pseudo-infrared") == "pseudo-infrared"
+    needed = _config(folder).needs_cpstn
     if needed and cpstn is False:
         raise ValueError(
             f"the weights in {os.fspath(folder)!r} register to the image that CPSTN makes: "
@@ -92,7 +93,7 @@ def read(folder: Path, *, cpstn: bool | None = None) -> Stored:
         cpstn: As in `beside`.
 
     Raises:
-        WeightsError: If a file is missing, cut short or not what its name says.
+        WeightsError: If a file is missing, cut short, not what its name says or of another umfuse.
         ValueError: If ``cpstn`` is False and the model needs it.
     """
     config, files = _config(folder), beside(folder, cpstn)
@@ -108,13 +109,13 @@ def read(folder: Path, *, cpstn: bool | None = None) -> Stored:
 
 
 def write(
-    folder: Path, config: dict[str, Any], state: dict[str, Tensor], metadata: dict[str, str]
+    folder: Path, config: UmfuseConfig, state: dict[str, Tensor], metadata: dict[str, str]
 ) -> None:
     """Writes the files of a folder of weights into an existing folder, each atomically.
 
     Args:
         folder: Where to; files of these names are replaced.
-        config: What JSON can hold.
+        config: Of the model.
         state: Tensors by name, those of CPSTN as ``cpstn.*`` if there are any; no two may share
             memory.
         metadata: Informative strings for the headers of the safetensors files; ``license`` is read
@@ -124,7 +125,7 @@ def write(
         WeightsError: If the state has no CPSTN and would come to lie beside that of other weights.
     """
     _check_room(folder, state)
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
     parts = dict[str, dict[str, Tensor]]({MODEL: {}})
     for key, value in state.items():
         file = CPSTN if key.startswith(_CPSTN_KEY) else MODEL
@@ -140,6 +141,11 @@ def write(
     finally:
         for path in new.values():
             path.unlink(missing_ok=True)
+
+
+def misfit(folder: Path, error: Exception) -> WeightsError:
+    """Returns the error of weights that are whole, but not of this version's models."""
+    return WeightsError(f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {error}")
 
 
 def _checkpoint(folder: Path) -> Path:
@@ -159,14 +165,17 @@ def _check_room(folder: Path, state: dict[str, Tensor]) -> None:
         )
 
 
-def _config(folder: Path) -> dict[str, Any]:
+def _config(folder: Path) -> UmfuseConfig:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise _unreadable(folder, error) from error
-    if not isinstance(config, dict):
+    if not isinstance(values, dict):
         raise WeightsError(f"{os.fspath(folder / CONFIG)!r} does not hold a JSON object")
-    return cast("dict[str, Any]", config)
+    try:
+        return UmfuseConfig.from_dict(cast("dict[str, Any]", values))
+    except (TypeError, ValueError) as error:
+        raise misfit(folder, error) from error
 
 
 def _unreadable(folder: Path, error: Exception) -> WeightsError:
