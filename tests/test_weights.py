@@ -321,6 +321,7 @@ def test_publish_uploads_and_returns_the_entry(folder, monkeypatch):
         ("upload", REPO, folder, [*ALL, "README.md"]),
     ]
     assert set(entry["sha256"]) == set(ALL)
+    assert entry["license"] == "MIT"
     assert entry["bytes"] == sum((folder / file).stat().st_size for file in ALL)
     assert entry["revision"] == COMMIT
     (folder / weights.CPSTN).unlink()

@@ -180,8 +180,9 @@ def publish(
         token: Access token with the right to write.
 
     Returns:
-        The entry, with the new commit. Licence, data, recipe and scores are those of the manifest
-        where it lists the source, else empty: fill them in.
+        The entry, with the new commit and the licence that the weights were saved with. Data,
+        recipe and scores are those of the manifest where it lists the source, else empty: fill
+        them in.
 
     Raises:
         WeightsError: If there are no such weights or the Hub refuses them.
@@ -214,7 +215,7 @@ def publish(
         revision=commit.oid,
         sha256={file: sha256(folder / file) for file in files},
         bytes=sum((folder / file).stat().st_size for file in files),
-        license=about["license"] if about else "",
+        license=read(folder).license or "",
         data=about["data"] if about else "",
         recipe=about["recipe"] if about else {},
         scores=about["scores"] if about else {},
