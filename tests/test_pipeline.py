@@ -60,6 +60,7 @@ def test_config_survives_json():
         ({"mrrn": {"in_channels": 2}}, "must be 1 .* or 3"),
         ({"mrrn": {"kind": "matcher", "decoder": [8]}}, r"config\.mrrn has unknown keys"),
         ({"mrrn": {"kind": "flow"}}, "kind must be 'paper', got 'flow'"),
+        ({"cpstn": 3}, "config.cpstn must hold keys, got 3"),
         ({"fixed": "infrared"}, "must be one of pseudo-infrared, visible"),
     ],
 )

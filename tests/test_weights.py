@@ -294,6 +294,12 @@ def test_damaged_file_is_reported(folder, file):
         weights.read(folder, cpstn=True)
 
 
+def test_a_tensor_that_two_files_hold_is_refused(folder):
+    shutil.copy(folder / weights.MODEL, folder / weights.CPSTN)
+    with pytest.raises(weights.WeightsError, match=r"both files hold layer\.weight"):
+        weights.read(folder, cpstn=True)
+
+
 def test_config_must_be_an_object(folder):
     (folder / weights.CONFIG).write_text("[1]")
     with pytest.raises(weights.WeightsError, match="JSON object"):

@@ -81,6 +81,8 @@ def _build(kind: type, values: dict[str, Any], where: str) -> object:
     built = dict[str, Any]()
     for key, value in values.items():
         if isinstance(parts[key], type) and is_dataclass(parts[key]):
+            if not isinstance(value, dict):
+                raise ValueError(f"{where}.{key} must hold keys, got {value!r}")
             nested = cast("dict[str, Any]", value)
             part = MatcherConfig if nested.get("kind") == "matcher" else cast("type", parts[key])
             value = _build(part, nested, f"{where}.{key}")

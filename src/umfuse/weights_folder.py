@@ -97,14 +97,17 @@ def read(folder: Path, *, cpstn: bool | None = None) -> Stored:
         ValueError: If ``cpstn`` is False and the model needs it.
     """
     config, files = _config(folder), beside(folder, cpstn)
-    state = dict[str, Tensor]()
     try:
-        for file in files:
-            state |= safetensors.torch.load_file(folder / file)
+        parts = [safetensors.torch.load_file(folder / file) for file in files]
         with cast("Any", safetensors).safe_open(folder / MODEL, "pt") as opened:
             metadata: dict[str, str] = opened.metadata() or {}
     except (OSError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
+    state = dict[str, Tensor]()
+    for part in parts:
+        if twice := sorted(state.keys() & part.keys()):
+            raise misfit(folder, ValueError(f"both files hold {twice[0]}"))
+        state |= part
     return Stored(config, state, metadata.get("license"))
 
 
