@@ -9,14 +9,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """Serves `files` of one repository at one commit, which `main` points to.
+    """Serves `files` of one repository at one commit, which `main` points to until a push.
 
     With `damage`, the body of the first so many GET requests is replaced by zeros.
     """
 
     def __init__(self, repo, files, damage=0):
         self.repo, self.files, self.damage = repo, files, damage
-        self.requests = []
+        self.commits, self.main = {COMMIT: files}, COMMIT
+        self.requests, self.pushes = [], {}
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -34,6 +35,10 @@ class FakeHub:
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
+
+    def push_before(self, file, commit, files):
+        """Moves `main` to another commit when `file` is first asked for."""
+        self.pushes[file] = (commit, files)
 
     def close(self):
         self.server.shutdown()
@@ -59,10 +64,14 @@ class FakeHub:
         revision, _, file = rest.partition("/")
         if repo != self.repo:
             return 404, {"X-Error-Code": "RepoNotFound"}, b""
-        if revision not in ("main", COMMIT):
+        if file in self.pushes:
+            self.main, files = self.pushes.pop(file)
+            self.commits[self.main] = files
+        commit = self.main if revision == "main" else revision
+        if commit not in self.commits:
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
-        if file not in self.files:
-            return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": COMMIT}, b""
-        body = self.files[file]
-        etag = f'"{hashlib.sha256(body).hexdigest()}"'
-        return 200, {"X-Repo-Commit": COMMIT, "ETag": etag}, body
+        files = self.commits[commit]
+        if file not in files:
+            return 404, {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": commit}, b""
+        etag = f'"{hashlib.sha256(files[file]).hexdigest()}"'
+        return 200, {"X-Repo-Commit": commit, "ETag": etag}, files[file]

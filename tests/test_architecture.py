@@ -11,9 +11,9 @@ PACKAGE = Path(__file__).parents[1] / "src" / "umfuse"
 GROUND = {"filters", "geometry"}
 # A module may import what its room lists, and the ground floor, which imports nothing of umfuse.
 MAY_IMPORT = {
-    "__init__": {"api", "config", "pipeline", "weights"},
+    "__init__": {"api", "config", "metrics", "pipeline", "registration", "weights"},
     "__main__": {"cli"},
-    "api": {"images", "pipeline"},
+    "api": {"devices", "draw", "images", "pipeline", "registration", "weights"},
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
         *("convert", "weights"),
@@ -25,9 +25,12 @@ MAY_IMPORT = {
     "metrics": {"metrics"},
     "networks": {"networks"},
     "config": {"networks"},
-    "pipeline": {"config", "networks", "pretrained", "search"},
+    "pipeline": {"config", "devices", "networks", "pretrained", "resampling", "search"},
     "pretrained": {"config", "weights"},
+    "registration": {"draw", "files", "images", "resampling"},
     "search": {"search"},
+    "weights": {"hub", "weights_folder"},
+    "weights_folder": {"config", "hub"},
     "train": {
         *("config", "draw", "images", "metrics", "networks", "pipeline", "search", "train"),
         "weights",

@@ -247,20 +247,28 @@ def test_what_is_missing_is_taken_from_other_weights_and_said(files, tmp_path, c
     assert done.converted == ("mrrn", "difn")
     assert done.filled == ("cpstn",)
     assert "no checkpoint was given for cpstn: taken from the embedded weights" in caplog.text
-    model, embedded = umfuse.load(done.folder, device="cpu"), umfuse.load(device="cpu")
+    model, embedded = (umfuse.load(one, device="cpu", cpstn=True) for one in (done.folder, None))
     assert model.config.cpstn == embedded.config.cpstn
     assert model.config.mrrn == umfuse.UmfuseConfig().mrrn
     for key, value in embedded.cpstn.state_dict().items():
         assert torch.equal(model.cpstn.state_dict()[key], value)
 
 
+def test_the_licence_of_the_result_is_what_was_given_and_not_ours(files, tmp_path):
+    folder = convert.convert(tmp_path / "none", difn=files["difn"]).folder
+    assert umfuse.load(folder, device="cpu").license is None
+    folder = convert.convert(tmp_path / "said", difn=files["difn"], license="other").folder
+    assert umfuse.load(folder, device="cpu").license == "other"
+
+
 def test_the_command_line_converts(files, tmp_path, capsys):
     words = ["weights", "convert", str(tmp_path / "new")]
     assert cli.main(words) == 2
     assert "at least one of --cpstn, --mrrn and --difn" in capsys.readouterr().err
-    assert cli.main([*words, "--difn", str(files["difn"])]) == 0
-    folder = capsys.readouterr().out.strip()
-    assert umfuse.load(folder, device="cpu").config.difn == umfuse.UmfuseConfig().difn
+    assert cli.main([*words, "--difn", str(files["difn"]), "--license", "other"]) == 0
+    model = umfuse.load(capsys.readouterr().out.strip(), device="cpu")
+    assert model.config.difn == umfuse.UmfuseConfig().difn
+    assert model.license == "other"
     assert cli.main([*words, "--difn", str(files["mrrn"])]) == 1
 
 

@@ -61,11 +61,12 @@ def test_config_survives_json():
     [
         ({"surprise": 1}, r"config has unknown keys \['surprise'\]"),
         ({"difn": {"depth": 1}}, r"config\.difn has unknown keys \['depth'\]"),
-        ({"format_version": 2}, "reads format_version 1, the config has 2"),
+        ({"format_version": 1}, "reads format_version 2, the config has 1"),
         ({"working_size": 10}, "at least 64"),
         ({"mrrn": {"in_channels": 2}}, "must be 1 .* or 3"),
         ({"mrrn": {"kind": "matcher", "decoder": [8]}}, r"config\.mrrn has unknown keys"),
         ({"mrrn": {"kind": "flow"}}, "kind must be 'paper', got 'flow'"),
+        ({"cpstn": 3}, "config.cpstn must hold keys, got 3"),
         ({"fixed": "infrared"}, "must be one of pseudo-infrared, visible"),
     ],
 )

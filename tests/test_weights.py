@@ -1,41 +1,52 @@
 import hashlib
 import json
+import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import huggingface_hub
 import pytest
+import safetensors.torch
 import torch
 from fake_hub import COMMIT, FakeHub
 
 import umfuse
 from umfuse import weights
+from umfuse.config import UmfuseConfig
 
 REPO = "somebody/umfuse-test"
+CONFIG = UmfuseConfig(fixed="visible")
+STATE = {"layer.weight": torch.arange(6.0), "cpstn.weight": torch.arange(3.0)}
+ALL = (*weights.FILES, weights.CPSTN)
 
 
 @pytest.fixture
 def folder(tmp_path):
     path = tmp_path / "weights"
     path.mkdir()
-    weights.write(path, {"width": 4}, {"layer.weight": torch.arange(6.0)}, {"library": "umfuse"})
+    weights.write(path, CONFIG, STATE, {"library": "umfuse", "license": "MIT"})
     return path
 
 
 @pytest.fixture
 def files(folder):
-    return {file: (folder / file).read_bytes() for file in weights.FILES}
+    return {file: (folder / file).read_bytes() for file in ALL}
 
 
 @pytest.fixture
 def hub(files, monkeypatch):
     server = FakeHub(REPO, files)
-    download = weights.huggingface_hub.hf_hub_download
+    download = huggingface_hub.hf_hub_download
 
     def from_fake(*args, **kwargs):
         return download(*args, endpoint=server.url, **kwargs)
 
-    monkeypatch.setattr(weights.huggingface_hub, "hf_hub_download", from_fake)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", from_fake)
     yield server
     server.close()
 
@@ -53,10 +64,33 @@ def listed(files, monkeypatch):
 
 
 def test_written_weights_read_back(folder):
-    config, state = weights.read(folder)
-    assert config == {"width": 4}
-    assert torch.equal(state["layer.weight"], torch.arange(6.0))
+    stored = weights.read(folder)
+    assert stored.config == CONFIG
+    assert stored.license == "MIT"
+    assert list(stored.state) == ["layer.weight"]
+    assert torch.equal(stored.state["layer.weight"], STATE["layer.weight"])
     assert weights.locate(folder) == folder
+
+
+def test_cpstn_is_read_where_it_is_asked_for_or_needed(folder):
+    whole = weights.read(folder, cpstn=True)
+    assert whole.state.keys() == STATE.keys()
+    assert all(torch.equal(whole.state[key], STATE[key]) for key in STATE)
+    assert weights.read(folder, cpstn=False).state.keys() == weights.read(folder).state.keys()
+    (folder / weights.CONFIG).write_text(json.dumps(UmfuseConfig().to_dict()))
+    assert weights.read(folder).state.keys() == STATE.keys()
+    for use in (weights.locate, weights.read):
+        with pytest.raises(ValueError, match="cpstn=False cannot be"):
+            use(folder, cpstn=False)
+    (folder / weights.CPSTN).unlink()
+    with pytest.raises(weights.WeightsError, match=r"lacks cpstn\.safetensors: train or convert"):
+        weights.locate(folder)
+
+
+def test_a_state_without_cpstn_is_not_put_beside_the_cpstn_of_another(folder, files):
+    with pytest.raises(weights.WeightsError, match=r"holds a cpstn\.safetensors.*cpstn=True"):
+        weights.write(folder, CONFIG, {"layer.weight": torch.zeros(6)}, {})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
 def test_a_run_is_its_best_checkpoint_or_its_newest(folder, tmp_path):
@@ -81,16 +115,84 @@ def test_failed_write_leaves_the_old_weights_whole(folder, files, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights.safetensors.torch, "save_file", full)
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        weights.write(folder, {"width": 5}, {}, {})
+        weights.write(folder, UmfuseConfig(), STATE, {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
 
 
 def test_hub_repository_is_downloaded(hub, files, tmp_path):
     found = weights.locate(REPO, cache_dir=tmp_path / "cache")
-    assert {file: (found / file).read_bytes() for file in weights.FILES} == files
+    for file in weights.FILES:
+        assert (found / file).read_bytes() == files[file]
     assert weights.locate(f"{REPO}@{COMMIT}", cache_dir=tmp_path / "cache") == found
+    assert not (found / weights.CPSTN).exists()  # nobody asked for it
+    assert weights.locate(REPO, cpstn=True, cache_dir=tmp_path / "cache") == found
+    assert (found / weights.CPSTN).read_bytes() == files[weights.CPSTN]
+
+
+def test_files_are_of_one_commit_whatever_is_pushed_in_between(hub, files, tmp_path):
+    other, cache = "f" * 40, tmp_path / "cache"
+    pushed = {file: body + b" " for file, body in files.items()}
+    hub.push_before(weights.MODEL, other, pushed)
+    found = weights.locate(REPO, cpstn=True, cache_dir=cache)
+    assert {file: (found / file).read_bytes() for file in ALL} == files
+    assert weights.locate(REPO, cpstn=True, cache_dir=cache, local_files_only=True) == found
+    found = weights.locate(REPO, cpstn=True, cache_dir=cache)
+    assert {file: (found / file).read_bytes() for file in ALL} == pushed
+
+
+def test_a_repository_that_nobody_vouches_for_is_said_to_be(hub, listed, tmp_path, caplog):
+    weights.locate("known", cache_dir=tmp_path)
+    assert caplog.text == ""
+    weights.locate(REPO, cache_dir=tmp_path)
+    assert f"the files of {REPO} on the Hub are taken as they come" in caplog.text
+    assert "without a commit they may change" in caplog.text
+    caplog.clear()
+    weights.locate(REPO, revision=COMMIT, cache_dir=tmp_path)
+    assert "taken as they come" in caplog.text
+    assert "may change" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "runs/mine",
+            Path("mine"),
+            Path("runs/mine"),
+            "./mine",
+            "../mine/one",
+            "~/no-such-folder",
+        ),
+        *("/no/such", "org/name/more", "runs\\mine", ".mine"),
+    ],
+    ids=str,
+)
+def test_a_path_is_never_looked_up_on_the_hub(hub, monkeypatch, tmp_path, source):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(weights.WeightsError, match="there is no folder"):
+        weights.locate(source, cache_dir=tmp_path)
+    assert hub.requests == []
+
+
+def test_a_revision_says_that_the_hub_is_meant(hub, monkeypatch, tmp_path):
+    (tmp_path / "somebody").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(weights.WeightsError, match="org/name@revision"):
+        weights.locate(REPO, cache_dir=tmp_path)
+    assert weights.locate(f"{REPO}@main", cache_dir=tmp_path).name == COMMIT
+    assert weights.locate(REPO, revision="main", cache_dir=tmp_path).name == COMMIT
+
+
+def test_weights_of_another_format_are_said_to_be_that(folder, tmp_path):
+    """Before anything that those of today would have is missed."""
+    config = {**UmfuseConfig().to_dict(), "format_version": 1}
+    (folder / weights.CONFIG).write_text(json.dumps(config))
+    (folder / weights.CPSTN).unlink()
+    with pytest.raises(weights.WeightsError, match="reads format_version 2, the config has 1"):
+        weights.locate(folder)
 
 
 def test_known_weights_need_no_request_the_second_time(hub, listed, tmp_path):
@@ -103,8 +205,14 @@ def test_known_weights_need_no_request_the_second_time(hub, listed, tmp_path):
 
 def test_damaged_download_is_fetched_again(hub, listed, files, tmp_path):
     hub.damage = 1
-    found = weights.locate("known", cache_dir=tmp_path)
-    assert {file: (found / file).read_bytes() for file in weights.FILES} == files
+    found = weights.locate("known", cpstn=True, cache_dir=tmp_path)
+    assert {file: (found / file).read_bytes() for file in ALL} == files
+
+
+def test_a_file_that_the_manifest_does_not_list_is_refused(hub, listed, tmp_path):
+    del weights.manifest()["weights"]["known"]["sha256"][weights.CPSTN]
+    with pytest.raises(weights.WeightsError, match=r"these weights have no cpstn\.safetensors"):
+        weights.locate("known", cpstn=True, cache_dir=tmp_path)
 
 
 def test_download_that_stays_damaged_is_refused(hub, listed, tmp_path):
@@ -119,7 +227,7 @@ def test_download_that_stays_damaged_is_refused(hub, listed, tmp_path):
         ("nobody/nothing", "the Hub has no repository 'nobody/nothing'"),
         (f"{REPO}@v9", "has no revision 'v9'"),
         ("no-such-weights", "unknown weights 'no-such-weights': expected one of embedded"),
-        ("a/b/c", "unknown weights 'a/b/c'"),
+        ("a/b@c d", "unknown weights 'a/b@c d'"),
         ("bad--name/--", "no name of a Hub repository"),
     ],
 )
@@ -135,8 +243,41 @@ def test_repository_without_weights_is_refused(hub, tmp_path):
 
 
 def test_offline_and_not_cached_names_the_way_out(tmp_path):
-    with pytest.raises(weights.WeightsError, match=r"umfuse\.load\(\)"):
+    began = time.monotonic()
+    with pytest.raises(weights.WeightsError, match=r"turned off .*umfuse\.load\(\)"):
         weights.locate(REPO, cache_dir=tmp_path, local_files_only=True)
+    assert time.monotonic() - began < 2
+
+
+def test_the_environment_turns_the_network_off_and_the_answer_comes_at_once(tmp_path):
+    """Where nothing answers; huggingface_hub reads its environment when it is imported."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        code = """
+import time
+from umfuse import weights
+began = time.monotonic()
+try:
+    weights.locate("somebody/umfuse-test")
+except weights.WeightsError as error:
+    print(time.monotonic() - began < 2, error)
+"""
+        environment = {
+            **os.environ,
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(tmp_path),
+            "HF_ENDPOINT": f"http://127.0.0.1:{taken.getsockname()[1]}",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+    assert done.stdout.startswith("True")
+    assert "the network is turned off" in done.stdout
 
 
 def test_folder_without_weights_says_what_is_missing(tmp_path):
@@ -145,12 +286,18 @@ def test_folder_without_weights_says_what_is_missing(tmp_path):
         weights.locate(tmp_path)
 
 
-@pytest.mark.parametrize("file", weights.FILES)
+@pytest.mark.parametrize("file", ALL)
 def test_damaged_file_is_reported(folder, file):
     path = folder / file
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(weights.WeightsError, match="damaged"):
-        weights.read(folder)
+        weights.read(folder, cpstn=True)
+
+
+def test_a_tensor_that_two_files_hold_is_refused(folder):
+    shutil.copy(folder / weights.MODEL, folder / weights.CPSTN)
+    with pytest.raises(weights.WeightsError, match=r"both files hold layer\.weight"):
+        weights.read(folder, cpstn=True)
 
 
 def test_config_must_be_an_object(folder):
@@ -177,9 +324,14 @@ def test_publish_uploads_and_returns_the_entry(folder, monkeypatch):
     entry = weights.publish(folder, REPO)
     assert calls == [
         ("create", REPO),
-        ("upload", REPO, folder, ["config.json", "model.safetensors", "README.md"]),
+        ("upload", REPO, folder, [*ALL, "README.md"]),
     ]
+    assert set(entry["sha256"]) == set(ALL)
+    assert entry["license"] == "MIT"
+    assert entry["bytes"] == sum((folder / file).stat().st_size for file in ALL)
     assert entry["revision"] == COMMIT
+    (folder / weights.CPSTN).unlink()
+    assert set(weights.publish(folder, REPO)["sha256"]) == set(weights.FILES)
     assert entry["sha256"][weights.MODEL] == weights.sha256(folder / weights.MODEL)
 
 
@@ -196,28 +348,29 @@ def test_manifest_is_whole():
     known = weights.manifest()
     assert known["default"] in known["weights"]
     for entry in known["weights"].values():
-        assert set(entry["sha256"]) == set(weights.FILES)
+        assert set(entry["sha256"]) >= set(weights.FILES)
         assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in entry["sha256"].values())
         assert entry["bytes"] > 0
         assert all(entry[key] for key in ("license", "data", "recipe", "scores"))
         if "path" in entry:
             folder = Path(umfuse.__file__).parent / entry["path"]
-            assert sum((folder / file).stat().st_size for file in weights.FILES) == entry["bytes"]
+            assert {path.name for path in folder.iterdir()} == set(entry["sha256"])
+            assert sum(path.stat().st_size for path in folder.iterdir()) == entry["bytes"]
+            assert weights.read(folder).license == entry["license"]
         else:
             assert re.fullmatch(r"[0-9a-f]{40}", entry["revision"])
 
 
 def test_embedded_weights_are_found_and_verified():
-    assert (weights.locate() / weights.MODEL).is_file()
+    assert (weights.locate(cpstn=True) / weights.MODEL).is_file()
 
 
 def test_damaged_package_is_reported(monkeypatch, tmp_path, files):
+    hashes = {weights.CONFIG: "0" * 64}
     (tmp_path / "weights.json").write_text(
-        json.dumps(
-            {"default": "here", "weights": {"here": {"path": ".", "sha256": {"x": "0" * 64}}}}
-        )
+        json.dumps({"default": "here", "weights": {"here": {"path": ".", "sha256": hashes}}})
     )
-    (tmp_path / "x").write_bytes(b"")
+    (tmp_path / weights.CONFIG).write_bytes(b"")
     monkeypatch.setattr(weights, "_PACKAGE", tmp_path)
     with pytest.raises(weights.WeightsError, match="install umfuse again"):
         weights.locate()

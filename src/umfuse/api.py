@@ -257,12 +257,14 @@ def _model(weights: WeightsLike | None, device: Device | None) -> Umfuse:
     folder = weights_.locate(weights) if Path(weights).is_dir() else None
     stamps = [file.stat() for file in sorted(folder.iterdir())] if folder else []
     state = tuple((stamp.st_ino, stamp.st_mtime_ns, stamp.st_size) for stamp in stamps)
-    return _cached(os.fspath(folder or weights), devices.resolve(device), state)
+    return _cached(folder or weights, devices.resolve(device), state)
 
 
 @functools.lru_cache(maxsize=1)  # one pipeline a process: a second one would double the memory
 def _cached(
-    source: str | None, device: torch.device, state: tuple[tuple[int, int, int], ...]
+    source: str | os.PathLike[str] | None,
+    device: torch.device,
+    state: tuple[tuple[int, int, int], ...],
 ) -> Umfuse:
     del state
     return load(source, device=device)

@@ -7,7 +7,7 @@ from typing import Any, Literal, cast, get_args
 
 from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 Fixed = Literal["pseudo-infrared", "visible"]
 
 
@@ -47,6 +47,11 @@ class UmfuseConfig:
         if self.working_size < 64:
             raise ValueError(f"working_size must be at least 64, got {self.working_size}")
 
+    @property
+    def needs_cpstn(self) -> bool:
+        """Whether registration runs CPSTN."""
+        return self.fixed == "pseudo-infrared"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns what `config.json` holds."""
         return {"format_version": FORMAT_VERSION, **asdict(self)}
@@ -76,6 +81,8 @@ def _build(kind: type, values: dict[str, Any], where: str) -> object:
     built = dict[str, Any]()
     for key, value in values.items():
         if isinstance(parts[key], type) and is_dataclass(parts[key]):
+            if not isinstance(value, dict):
+                raise ValueError(f"{where}.{key} must hold keys, got {value!r}")
             nested = cast("dict[str, Any]", value)
             part = MatcherConfig if nested.get("kind") == "matcher" else cast("type", parts[key])
             value = _build(part, nested, f"{where}.{key}")

@@ -50,6 +50,7 @@ def convert(
     mrrn: Source | None = None,
     difn: Source | None = None,
     fill: Source | None = None,
+    license: str | None = None,
 ) -> Converted:
     """Writes the authors' networks, as far as their files are at hand, as a folder of weights.
 
@@ -60,6 +61,7 @@ def convert(
         difn: ``fus_*.pth``.
         fill: Where networks without a file come from, with their sizes: a source of
             `weights.locate`; None means the embedded weights.
+        license: Of the result, for its card. None says nothing: the authors' files name none.
 
     Raises:
         ValueError: If no file is given.
@@ -73,7 +75,7 @@ def convert(
     if not given:
         raise ValueError("convert needs at least one checkpoint: cpstn, mrrn or difn")
     states = {name: translate(name, _read(file), file) for name, file in given.items()}
-    base = Umfuse.from_pretrained(fill) if missing else Umfuse()
+    base = Umfuse.from_pretrained(fill, cpstn="cpstn" in missing or None) if missing else Umfuse()
     if missing:
         logger.warning(
             "no checkpoint was given for %s: taken from %s",
@@ -85,6 +87,7 @@ def convert(
     model = Umfuse(replace(base.config, **sizes))
     for name, state in states.items():
         model.get_submodule(name).load_state_dict(state)
+    model.license = license
     folder = Path(out)
     model.save_pretrained(folder)
     return Converted(folder, tuple(given), missing)

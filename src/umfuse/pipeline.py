@@ -25,7 +25,7 @@ from umfuse import devices, geometry, resampling, search
 from umfuse.config import UmfuseConfig
 from umfuse.filters import luma
 from umfuse.networks import Cpstn, Difn, Matcher, Mrrn, MrrnConfig, MrrnOutput
-from umfuse.networks.difn import grey_levels
+from umfuse.networks.difn import global_means
 from umfuse.pretrained import Pretrained
 
 logger = logging.getLogger(__name__)
@@ -87,17 +87,20 @@ class Umfuse(Pretrained):
 
     Args:
         config: Sizes; None means the paper's.
+        cpstn: Whether to have a CPSTN; only a model that registers to the visible image itself can
+            do without.
 
     Attributes:
+        cpstn: None in a model without it.
         precision: ``"bfloat16"`` runs the convolutions of `infer` and `umfuse.fuse` in bfloat16,
             ``"float32"`` does not, ``"auto"`` does where the device has the instructions. Fields
             and coordinates are float32 always.
     """
 
-    def __init__(self, config: UmfuseConfig | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, config: UmfuseConfig | None = None, *, cpstn: bool = True) -> None:
+        super().__init__(config, cpstn=cpstn)
         config = self.config
-        self.cpstn = Cpstn(config.cpstn)
+        self.cpstn = Cpstn(config.cpstn) if cpstn else None
         sizes = config.mrrn
         self.mrrn = Mrrn(sizes) if isinstance(sizes, MrrnConfig) else Matcher(sizes)
         self.difn = Difn(config.difn)
@@ -227,14 +230,14 @@ class Umfuse(Pretrained):
         size = (infrared.shape[-2], infrared.shape[-1])
         weight = resampling.coverage(coordinates, size)
         filled = torch.lerp(grey, registered, weight)
-        levels = grey_levels(filled, grey)
+        means = global_means(filled, grey)
         margin = self.difn.radius
         # Continued beyond the frame, so that the zeros around a convolution leave no border.
         pair = F.pad(torch.cat((filled, grey), 1), (margin,) * 4, mode="replicate")
         if torch.is_grad_enabled():
-            fused = self._fuse_window(pair, levels)
+            fused = self._fuse_window(pair, means)
         else:
-            fused = self._fuse_tiles(pair, levels)
+            fused = self._fuse_tiles(pair, means)
         return torch.lerp(grey, fused.clamp(0, 1), weight)
 
     def render(self, visible: Tensor) -> Tensor:
@@ -242,7 +245,15 @@ class Umfuse(Pretrained):
 
         Args:
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+
+        Raises:
+            RuntimeError: If the model has no CPSTN.
         """
+        if self.cpstn is None:
+            raise RuntimeError(
+                "this model was loaded without CPSTN, which it does not need to register: load it "
+                "with umfuse.load(..., cpstn=True)"
+            )
         rendered: Tensor = self.cpstn(visible.expand(-1, 3, -1, -1))
         return rendered.float()
 
@@ -328,13 +339,13 @@ class Umfuse(Pretrained):
         scores = [search.similarity(moved, grey, valid) for moved, valid in (before, after)]
         return scores[1] > scores[0] + GAIN
 
-    def _fuse_window(self, pair: Tensor, levels: Tensor) -> Tensor:
+    def _fuse_window(self, pair: Tensor, means: Tensor) -> Tensor:
         """Returns the luma of padded infrared and visible images (B, 2, ...), without padding."""
         margin = self.difn.radius
-        fused: Tensor = self.difn(pair[:, :1], pair[:, 1:], levels)
+        fused: Tensor = self.difn(pair[:, :1], pair[:, 1:], means)
         return fused[..., margin:-margin, margin:-margin]
 
-    def _fuse_tiles(self, pair: Tensor, levels: Tensor) -> Tensor:
+    def _fuse_tiles(self, pair: Tensor, means: Tensor) -> Tensor:
         """Does what `_fuse_window` does, in tiles."""
         around = 2 * self.difn.radius
         height, width = pair.shape[-2] - around, pair.shape[-1] - around
@@ -343,7 +354,7 @@ class Umfuse(Pretrained):
             for left in range(0, width, TILE):
                 down, right = min(TILE, height - top), min(TILE, width - left)
                 window = pair[..., top : top + down + around, left : left + right + around]
-                tile = self._fuse_window(window, levels)
+                tile = self._fuse_window(window, means)
                 fused[..., top : top + down, left : left + right] = tile
         return fused
 

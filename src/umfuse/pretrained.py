@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from huggingface_hub import ModelHubMixin
-from torch import nn
+import torch
+from huggingface_hub import ModelCard, ModelHubMixin, repocard
+from torch import Tensor, nn
 from typing_extensions import Self, override
 
 from umfuse import weights
 from umfuse.config import UmfuseConfig
+
+logger = logging.getLogger(__name__)
+
+CARD = "README.md"
 
 
 class Pretrained(
@@ -20,27 +27,116 @@ class Pretrained(
     ModelHubMixin,
     library_name="umfuse",
     pipeline_tag="image-to-image",
-    license="mit",
     tags=["image-fusion", "image-registration", "infrared", "thermal", "arxiv:2205.11876"],
 ):
     """A module whose config and weights are a folder, on disk or on the Hub.
 
     Args:
         config: Sizes; None means the paper's.
+        cpstn: Whether to have a CPSTN; only a model that does not register to what it renders can
+            do without.
+
+    Attributes:
+        license: Of the weights, such as ``"MIT"``, as it was said when they were saved; None if
+            nobody has said one. It is saved with them and goes on to what is trained from them.
+
+    Raises:
+        ValueError: If ``cpstn`` is False and the config needs it.
     """
 
     config: UmfuseConfig
+    license: str | None
     _hub_mixin_config: ClassVar[Any] = None
 
-    def __init__(self, config: UmfuseConfig | None = None) -> None:
+    def __init__(self, config: UmfuseConfig | None = None, *, cpstn: bool = True) -> None:
         super().__init__()
         self.config = config or UmfuseConfig()
+        self.license = None
+        if self.config.needs_cpstn and not cpstn:
+            raise ValueError("a model with fixed='pseudo-infrared' needs its CPSTN")
+
+    @override
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the networks, but keeps them in float32: called by `to`, `half`, `double`, ..."""
+        dtype = fn(torch.empty(0, dtype=torch.float32)).dtype
+        if dtype != torch.float32:
+            raise TypeError(
+                f"the weights stay in float32, not {dtype}: set model.precision = 'bfloat16' and "
+                "inference runs its convolutions in bfloat16"
+            )
+        return super()._apply(fn, recurse)
+
+    @override
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        config: Any = None,
+        repo_id: str | None = None,
+        push_to_hub: bool = False,
+        model_card_kwargs: dict[str, Any] | None = None,
+        **push_to_hub_kwargs: Any,
+    ) -> str | None:
+        """Writes a folder that `from_pretrained` loads, with a model card.
+
+        Args:
+            save_directory: Made if missing. Weights in it are replaced; the text of its card stays.
+            config: Not used: the model has one.
+            repo_id: As in huggingface_hub's `ModelHubMixin`, like the three below.
+            push_to_hub: Publish the weights as well.
+            model_card_kwargs: For the template of the card.
+            **push_to_hub_kwargs: For `push_to_hub`.
+
+        Raises:
+            WeightsError: If this model has no CPSTN, and the folder has that of other weights.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._save_pretrained(folder)  # the mixin's way would remove the old config first
+        if (folder / CARD).is_file():
+            self._correct_card(folder / CARD)
+        else:
+            self.generate_model_card(**(model_card_kwargs or {})).save(folder / CARD)
+        if not push_to_hub:
+            return None
+        return self.push_to_hub(
+            repo_id or folder.name, model_card_kwargs=model_card_kwargs, **push_to_hub_kwargs
+        )
+
+    @override
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """Returns the card of these weights, with their licence if one is known."""
+        card = super().generate_model_card(*args, **kwargs)
+        for key, value in self._license_of_card().items():
+            card.data[key] = value
+        return card
+
+    def _correct_card(self, card: Path) -> None:
+        """Gives a card that was there already the licence of these weights, or none."""
+        load = cast("Callable[[Path], dict[str, Any] | None]", repocard.metadata_load)
+        save = cast("Callable[[Path, dict[str, Any]], None]", repocard.metadata_save)
+        old = load(card) or {}
+        new = {key: value for key, value in old.items() if key != "license"}
+        new |= self._license_of_card()
+        if new != old:
+            logger.warning(
+                "%s gave the licence as %s, these weights as %s (model.license): it is corrected",
+                card,
+                old.get("license"),
+                self.license,
+            )
+            save(card, new)
+
+    def _license_of_card(self) -> dict[str, str]:
+        return {} if self.license is None else {"license": self.license.lower()}
 
     @override
     def _save_pretrained(self, save_directory: Path) -> None:
         version = importlib.metadata.version("umfuse")
-        metadata = {"library": "umfuse", "library_version": version, "license": "mit"}
-        weights.write(save_directory, self.config.to_dict(), self.state_dict(), metadata)
+        metadata = {"library": "umfuse", "library_version": version}
+        if self.license is not None:
+            metadata["license"] = self.license
+        weights.write(save_directory, self.config, self.state_dict(), metadata)
 
     @classmethod
     @override
@@ -48,6 +144,7 @@ class Pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str] | None = None,
         *,
+        cpstn: bool | None = None,
         force_download: bool = False,
         token: str | bool | None = None,
         cache_dir: str | os.PathLike[str] | None = None,
@@ -60,26 +157,38 @@ class Pretrained(
         The arguments are those of `weights.locate`. Loading is strict: every tensor must be there
         and none may be left over.
 
+        Args:
+            pretrained_model_name_or_path: ``source``.
+            cpstn: Whether to load CPSTN. None does where the model registers to what it renders;
+                others need it for `render` and for training it.
+            force_download: Fetch again what is in the cache.
+            token: Access token of the Hub.
+            cache_dir: Cache of the Hub.
+            local_files_only: Never use the network.
+            revision: Branch, tag or commit of a Hub repository.
+            **model_kwargs: None: the sizes are those of the weights.
+
         Raises:
             WeightsError: If the weights cannot be found, fetched, trusted or used.
-            TypeError: If further arguments are given: the sizes are those of the weights.
+            ValueError: If ``cpstn`` is False and the model needs it.
+            TypeError: If further arguments are given.
         """
         if model_kwargs:
             raise TypeError(f"from_pretrained takes no {', '.join(model_kwargs)}")
         folder = weights.locate(
             pretrained_model_name_or_path,
+            cpstn=cpstn,
             revision=revision,
             cache_dir=cache_dir,
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
         )
-        config, state = weights.read(folder)
+        stored = weights.read(folder, cpstn=cpstn)
         try:
-            model = cls(UmfuseConfig.from_dict(config))
-            model.load_state_dict(state)
+            model = cls(stored.config, cpstn=stored.config.needs_cpstn or cpstn is True)
+            model.load_state_dict(stored.state)
         except (RuntimeError, TypeError, ValueError) as error:
-            raise weights.WeightsError(
-                f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {error}"
-            ) from error
+            raise weights.misfit(folder, error) from error
+        model.license = stored.license
         return model.eval()

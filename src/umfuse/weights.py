@@ -1,47 +1,62 @@
 """From a name, a Hub repository or a folder to a local folder of checked weights.
 
-A folder of weights holds `config.json` and `model.safetensors`, whether it lies in the package, in
-the cache of the Hub or on a user's disk. The manifest `weights.json` lists the weights that umfuse
-knows: where they are, their sha256, licence, training data, recipe and scores.
+The manifest `weights.json` lists the weights that umfuse knows: where they are, their sha256,
+licence, training data, recipe and scores.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import huggingface_hub
-import safetensors.torch
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from safetensors import SafetensorError
-from torch import Tensor
+from huggingface_hub.errors import HFValidationError
 from typing_extensions import NotRequired, TypedDict
+
+from umfuse.hub import MissingFileError, WeightsError, check, download, sha256
+from umfuse.weights_folder import (
+    CONFIG,
+    CPSTN,
+    FILES,
+    MODEL,
+    Stored,
+    beside,
+    find,
+    holds_weights,
+    misfit,
+    read,
+    write,
+)
+
+__all__ = [
+    "CONFIG",
+    "CPSTN",
+    "FILES",
+    "MODEL",
+    "Entry",
+    "Manifest",
+    "Stored",
+    "WeightsError",
+    "download",
+    "holds_weights",
+    "locate",
+    "manifest",
+    "misfit",
+    "publish",
+    "read",
+    "sha256",
+    "write",
+]
 
 logger = logging.getLogger(__name__)
 
-CONFIG = "config.json"
-MODEL = "model.safetensors"
-FILES = (CONFIG, MODEL)
-
 _PACKAGE = Path(__file__).parent
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
-
-
-class WeightsError(OSError):
-    """Weights that cannot be found, fetched or trusted; the message says what to do."""
 
 
 class Entry(TypedDict):
@@ -75,6 +90,7 @@ def manifest() -> Manifest:
 def locate(
     source: str | os.PathLike[str] | None = None,
     *,
+    cpstn: bool | None = None,
     revision: str | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     force_download: bool = False,
@@ -83,12 +99,19 @@ def locate(
 ) -> Path:
     """Returns a local folder that holds the weights, downloaded and checked where need be.
 
+    Of a repository all files are of one commit: that of its branch at the first of them. If the
+    manifest does not list the repository, no sha256 is known and a warning says so; its files hold
+    numbers only, and no code of it is run.
+
     Args:
         source: A name of the manifest, a folder, or a Hub repository ``org/name`` or
-            ``org/name@revision``, looked up in this order; None is the manifest's default. Of the
-            folder of a training run the best checkpoint is taken, else the newest.
+            ``org/name@revision``, looked up in this order; None is the manifest's default. A path
+            is never looked up on the Hub: a `Path`, and a string that starts with ``.``, ``/`` or
+            ``~``, has a backslash or several slashes, or has no revision and a parent folder that
+            exists. Of the folder of a training run the best checkpoint is taken, else the newest.
+        cpstn: Whether `CPSTN` has to be there; None: if the config says that the model needs it.
         revision: Branch, tag or commit of a Hub repository; ``main`` if not given.
-        cache_dir: Cache of the Hub; by default that of huggingface_hub.
+        cache_dir: As in `umfuse.hub.download`, like the three below.
         force_download: Fetch again what is in the cache.
         local_files_only: Never use the network.
         token: Access token of the Hub, for private repositories.
@@ -96,146 +119,54 @@ def locate(
     Raises:
         WeightsError: If there are no such weights, they cannot be fetched, or their sha256 is not
             the manifest's.
+        ValueError: If ``cpstn`` is False and the model needs it.
     """
     known = manifest()
     name = known["default"] if source is None else os.fspath(source)
-    if name in known["weights"]:
-        entry = known["weights"][name]
+    hashes: dict[str, str] | None = None
+    if entry := known["weights"].get(name):
+        hashes = entry["sha256"]
         if "path" in entry:
-            folder = _PACKAGE / entry["path"]
-            for file, expected in entry["sha256"].items():
-                _check(folder / file, expected, "install umfuse again")
-            return folder
-        repo, commit, hashes = entry.get("repo_id", ""), entry.get("revision"), entry["sha256"]
-    elif Path(name).is_dir():
-        folder = _checkpoint(Path(name))
-        if missing := [file for file in FILES if not (folder / file).is_file()]:
-            raise WeightsError(
-                f"the folder {os.fspath(folder)!r} lacks {' and '.join(missing)}: pass a folder "
-                "that save_pretrained or a training run has written"
-            )
-        return folder
+            return _in_package(_PACKAGE / entry["path"], hashes, cpstn)
+        repo, commit = entry.get("repo_id", ""), entry.get("revision")
+    elif (path := Path(name).expanduser()).is_dir():
+        return find(path, cpstn)
+    elif isinstance(source, os.PathLike) or _is_path(name, revision):
+        raise WeightsError(
+            f"there is no folder {name!r}: pass one that save_pretrained or a training run has "
+            "written, or a Hub repository as org/name@revision"
+        )
     elif match := _HUB_ID.fullmatch(name):
-        repo, commit, hashes = match["repo"], revision or match["revision"], {}
-        logger.info("no sha256 is known for %s: its files are taken as they come", repo)
+        repo, commit = match["repo"], revision or match["revision"]
+        logger.warning(
+            "the files of %s on the Hub are taken as they come: umfuse knows no sha256 of them%s",
+            repo,
+            ""
+            if commit and _COMMIT.fullmatch(commit)
+            else ", and without a commit they may change",
+        )
     else:
         raise WeightsError(
             f"unknown weights {name!r}: expected one of {', '.join(known['weights'])}, "
             "a folder, or a Hub repository as org/name or org/name@revision"
         )
 
-    paths = [
-        download(
+    def fetch(file: str, revision: str | None) -> Path:
+        return download(
             repo,
             file,
-            revision=commit,
-            expected=hashes.get(file),
+            revision=revision,
+            expected=None if hashes is None else _listed(file, hashes),
             cache_dir=cache_dir,
             force_download=force_download,
             local_files_only=local_files_only,
             token=token,
         )
-        for file in FILES
-    ]
-    return paths[0].parent
 
-
-def download(
-    repo: str,
-    file: str,
-    *,
-    revision: str | None = None,
-    expected: str | None = None,
-    otherwise: str = "Use the embedded weights (umfuse.load()), pass a folder",
-    cache_dir: str | os.PathLike[str] | None = None,
-    force_download: bool = False,
-    local_files_only: bool = False,
-    token: str | bool | None = None,
-) -> Path:
-    """Returns the local copy of a file of a Hub repository, downloaded and checked where need be.
-
-    Args:
-        repo: ``org/name``.
-        file: Its path in the repository.
-        revision: Branch, tag or commit; ``main`` if not given.
-        expected: Its sha256; a copy that has another one is fetched again, once. None takes the
-            file as it comes.
-        otherwise: What to do instead, for the error where there is no connection.
-        cache_dir: As in `locate`, like the three below.
-        force_download: Fetch again what is in the cache.
-        local_files_only: Never use the network.
-        token: Access token of the Hub.
-
-    Raises:
-        WeightsError: If the file cannot be fetched or its sha256 is not the expected one.
-    """
-    options: dict[str, Any] = {
-        "revision": revision,
-        "otherwise": otherwise,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-        "token": token,
-    }
-    path = _fetch(repo, file, force_download=force_download, **options)
-    if expected is not None and sha256(path) != expected:
-        if not local_files_only:
-            logger.warning("%s of %s is damaged: downloading it again", file, repo)
-            _fetch(repo, file, force_download=True, **options)
-        _check(path, expected, "delete it and download it again")
-    return path
-
-
-def sha256(path: Path) -> str:
-    """Returns the sha256 of a file as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Returns the configuration and the state dict of a folder of weights, on the CPU.
-
-    Raises:
-        WeightsError: If a file is missing, cut short or not what its name says.
-    """
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        state = safetensors.torch.load_file(folder / MODEL)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise WeightsError(
-            f"cannot read the weights in {os.fspath(folder)!r} ({error}): the files are damaged or "
-            "not of umfuse; save or download them again"
-        ) from error
-    if not isinstance(config, dict):
-        raise WeightsError(f"{os.fspath(folder / CONFIG)!r} does not hold a JSON object")
-    return cast("dict[str, Any]", config), state
-
-
-def write(
-    folder: Path, config: dict[str, Any], state: dict[str, Tensor], metadata: dict[str, str]
-) -> None:
-    """Writes `config.json` and `model.safetensors` into an existing folder, each atomically.
-
-    Args:
-        folder: Where to; files of these names are replaced.
-        config: What JSON can hold.
-        state: Tensors by name; no two may share memory.
-        metadata: Informative strings for the header of the safetensors file.
-    """
-    text = json.dumps(config, indent=2, sort_keys=True) + "\n"
-    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    new = {file: folder / f".{file}.{os.getpid()}" for file in FILES}
-    try:
-        new[CONFIG].write_text(text, encoding="utf-8")
-        safetensors.torch.save_file(tensors, new[MODEL], metadata={"format": "pt", **metadata})
-        new[MODEL].chmod(new[CONFIG].stat().st_mode)  # safetensors lets only the owner read
-        for file, path in new.items():
-            path.replace(folder / file)
-    finally:
-        for path in new.values():
-            path.unlink(missing_ok=True)
+    folder = fetch(CONFIG, commit).parent
+    for file in beside(folder, cpstn):
+        fetch(file, folder.name)  # the commit, whatever has been pushed since
+    return folder
 
 
 def publish(
@@ -249,23 +180,27 @@ def publish(
         token: Access token with the right to write.
 
     Returns:
-        The entry, with the new commit. Licence, data, recipe and scores are those of the manifest
-        where it lists the source, else empty: fill them in.
+        The entry, with the new commit and the licence that the weights were saved with. Data,
+        recipe and scores are those of the manifest where it lists the source, else empty: fill
+        them in.
 
     Raises:
         WeightsError: If there are no such weights or the Hub refuses them.
     """
     known = manifest()
     name = known["default"] if source is None else os.fspath(source)
-    folder = locate(source)
-    hashes = {file: sha256(folder / file) for file in FILES}
+    try:
+        folder = locate(source, cpstn=True)
+    except MissingFileError:
+        folder = locate(source)
+    files = [file for file in (*FILES, CPSTN) if (folder / file).is_file()]
     api = huggingface_hub.HfApi(library_name="umfuse")
     try:
         api.create_repo(repo_id, exist_ok=True, token=token)
         commit = api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,
-            allow_patterns=[*FILES, "README.md"],
+            allow_patterns=[*files, "README.md"],
             commit_message="Upload umfuse weights",
             token=token,
         )
@@ -278,63 +213,37 @@ def publish(
     return Entry(
         repo_id=repo_id,
         revision=commit.oid,
-        sha256=hashes,
-        bytes=sum((folder / file).stat().st_size for file in FILES),
-        license=about["license"] if about else "",
+        sha256={file: sha256(folder / file) for file in files},
+        bytes=sum((folder / file).stat().st_size for file in files),
+        license=read(folder).license or "",
         data=about["data"] if about else "",
         recipe=about["recipe"] if about else {},
         scores=about["scores"] if about else {},
     )
 
 
-def holds_weights(folder: Path) -> bool:
-    """Says whether a folder is one of weights or a training run with a checkpoint of them."""
-    return (_checkpoint(folder) / MODEL).is_file()
+def _in_package(folder: Path, hashes: dict[str, str], cpstn: bool | None) -> Path:
+    remedy = "install umfuse again"
+    check(folder / CONFIG, _listed(CONFIG, hashes), remedy)
+    for file in beside(folder, cpstn):
+        check(folder / file, _listed(file, hashes), remedy)
+    return folder
 
 
-def _checkpoint(folder: Path) -> Path:
-    """Returns the best, or else the newest checkpoint of a training run; other folders as is."""
-    if (folder / CONFIG).exists():
-        return folder
-    steps, best = sorted(folder.glob("checkpoints/step-*")), folder / "checkpoints" / "best"
-    return best if best.is_dir() else steps[-1] if steps else folder
+def _listed(file: str, hashes: dict[str, str]) -> str:
+    """Returns the sha256 of a file of an entry."""
+    if file not in hashes:
+        raise MissingFileError(f"these weights have no {file}: choose others, or do without it")
+    return hashes[file]
 
 
-def _check(path: Path, expected: str, remedy: str) -> None:
-    if not path.is_file():
-        raise WeightsError(f"{path} is missing: {remedy}")
-    if (found := sha256(path)) != expected:
-        raise WeightsError(
-            f"{path} is damaged: expected sha256 {expected}, found {found}; {remedy}"
-        )
-
-
-def _fetch(
-    repo: str,
-    file: str,
-    *,
-    revision: str | None,
-    otherwise: str,
-    **options: Any,  # noqa: ANN401
-) -> Path:
-    try:
-        download = cast("Callable[..., str]", huggingface_hub.hf_hub_download)
-        return Path(download(repo, file, revision=revision, library_name="umfuse", **options))
-    except HFValidationError as error:
-        raise WeightsError(f"{repo!r} is no name of a Hub repository: {error}") from error
-    except RepositoryNotFoundError as error:
-        raise WeightsError(
-            f"the Hub has no repository {repo!r}, or it is private: check the name, or log in "
-            "with `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise WeightsError(f"{repo!r} has no revision {revision!r}") from error
-    except LocalEntryNotFoundError as error:
-        raise WeightsError(
-            f"{file} of {repo!r} is not in the cache and the Hub could not be reached. "
-            f"{otherwise}, or try again with a connection"
-        ) from error
-    except EntryNotFoundError as error:
-        raise WeightsError(f"{repo!r} holds no {file}: check the name") from error
-    except (HfHubHTTPError, OSError) as error:
-        raise WeightsError(f"could not download {file} of {repo!r}: {error}") from error
+def _is_path(name: str, revision: str | None) -> bool:
+    """Says whether a string is a path, even if a repository of somebody has that name."""
+    repo, at, _ = name.partition("@")
+    hub = bool(at or revision)  # only there are revisions
+    return (
+        name.startswith((".", "/", "~"))
+        or "\\" in name
+        or repo.count("/") > 1
+        or ("/" in repo and not hub and Path(name).parent.is_dir())
+    )

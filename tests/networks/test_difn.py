@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from umfuse.networks import Difn, DifnConfig
-from umfuse.networks.difn import grey_levels
+from umfuse.networks.difn import global_means
 
 SMALL = DifnConfig(features=8, dense_layers=2, growth=4, output="blend")
 
@@ -44,8 +44,8 @@ def test_untrained_blend_is_the_average():
     assert torch.allclose(Difn(SMALL)(infrared, visible), (infrared + visible) / 2)
 
 
-def test_levels_tell_one_picture_from_another():
-    network = shaken(dataclasses.replace(SMALL, levels=True))
+def test_global_means_tell_one_picture_from_another():
+    network = shaken(dataclasses.replace(SMALL, global_means=True))
     images = torch.rand(2, 1, 1, 64, 64)
     brighter = images.clone()
     brighter[..., 40:] = 1.0
@@ -82,16 +82,16 @@ def test_a_pixel_changes_the_output_within_the_radius_and_not_beyond(config, rad
     assert (rows.min(), rows.max()) == (15 - radius, 15 + radius)
 
 
-@pytest.mark.parametrize("levels", [False, True])
-def test_tiles_with_a_margin_are_exact(levels):
-    network = shaken(dataclasses.replace(SMALL, dense_layers=3, levels=levels)).double()
+@pytest.mark.parametrize("means", [False, True])
+def test_tiles_with_a_margin_are_exact(means):
+    network = shaken(dataclasses.replace(SMALL, dense_layers=3, global_means=means)).double()
     images = torch.rand(2, 1, 1, 40, 50, dtype=torch.float64)
     margin = network.radius
     with torch.no_grad():
         whole = network(*images.unbind())
         tile = network(
             *images[..., : 20 + margin, 10 - margin : 30 + margin].unbind(),
-            grey_levels(*images.unbind()),
+            global_means(*images.unbind()),
         )
     cut = tile[:, :, :20, margin:-margin]
     assert torch.allclose(cut, whole[:, :, :20, 10:30], atol=1e-12)

@@ -21,6 +21,9 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "download", parents=[shared.common], help="fetch and check weights, print their folder"
     )
     download.add_argument("name", nargs="?", help="name or Hub repository; default: embedded")
+    download.add_argument(
+        "--cpstn", action="store_true", help="with CPSTN, even if the model registers without it"
+    )
     download.set_defaults(run=_download)
     convert = actions.add_parser(
         "convert",
@@ -37,6 +40,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     convert.add_argument(
         "--fill", metavar="NAME", help="weights that what is missing comes from; default: embedded"
     )
+    convert.add_argument("--license", metavar="ID", help="of the result; default: none is said")
     convert.set_defaults(run=_convert)
     publish = actions.add_parser(
         "publish",
@@ -66,7 +70,7 @@ def _list(options: argparse.Namespace) -> int:
 def _download(options: argparse.Namespace) -> int:
     from umfuse import weights
 
-    print(weights.locate(options.name))
+    print(weights.locate(options.name, cpstn=options.cpstn or None))
     return 0
 
 
@@ -77,7 +81,8 @@ def _convert(options: argparse.Namespace) -> int:
 
     from umfuse.convert import convert
 
-    print(convert(options.output, **files, fill=options.fill).folder)
+    done = convert(options.output, **files, fill=options.fill, license=options.license)
+    print(done.folder)
     return 0
 
 

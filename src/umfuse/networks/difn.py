@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 Interaction = Literal["gated", "equation"]
-Output = Literal["tanh", "blend"]
+OutputActivation = Literal["tanh", "blend"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class DifnConfig:
             with the defaults), ``"equation"`` is Eq. 5-7 of the paper (485,889).
         output: ``"tanh"`` is the authors' last activation. ``"blend"`` predicts how much of each
             input to take and a correction within the room that is left, and so stays in [0, 1].
-        levels: Whether both paths see the mean grey levels of the two whole images: how bright is
+        global_means: Whether both paths see the mean of each of the two whole images: how bright is
             bright depends on the picture, of which a pixel sees only a few neighbours.
     """
 
@@ -32,8 +32,8 @@ class DifnConfig:
     dense_layers: int = 3
     growth: int | None = None
     interaction: Interaction = "gated"
-    output: Output = "tanh"
-    levels: bool = False
+    output: OutputActivation = "tanh"
+    global_means: bool = False
 
     def __post_init__(self) -> None:
         growth = self.features if self.growth is None else self.growth
@@ -44,7 +44,7 @@ class DifnConfig:
             )
         for name, value, choices in (
             ("interaction", self.interaction, get_args(Interaction)),
-            ("output", self.output, get_args(Output)),
+            ("output", self.output, get_args(OutputActivation)),
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
@@ -55,7 +55,7 @@ class Difn(nn.Module):
 
     Two paths of one convolution and a residual dense block each, an interaction between them, and
     one or two convolutions to the image. There is no normalisation, so a tile with a margin of
-    `radius` pixels and the levels of the whole image gives exactly what the whole image gives.
+    `radius` pixels and the means of the whole images gives exactly what the whole image gives.
 
     Args:
         config: Sizes; None means the paper's.
@@ -88,14 +88,14 @@ class Difn(nn.Module):
         around = 4 if self.config.interaction == "gated" else 1
         return 1 + self.config.dense_layers + around
 
-    def forward(self, infrared: Tensor, visible: Tensor, levels: Tensor | None = None) -> Tensor:
+    def forward(self, infrared: Tensor, visible: Tensor, means: Tensor | None = None) -> Tensor:
         """Returns the fused luma.
 
         Args:
             infrared: ``(B, 1, H, W)`` in [0, 1], on the grid of ``visible``.
             visible: ``(B, 1, H, W)`` in [0, 1].
-            levels: ``(B, 2, 1, 1)``, `grey_levels` of the images that these are tiles of; None
-                takes them for whole. Without ``config.levels`` they are not looked at.
+            means: ``(B, 2, 1, 1)``, `global_means` of the images that these are tiles of; None
+                takes them for whole. Without ``config.global_means`` they are not looked at.
 
         Returns:
             ``(B, 1, H, W)``. In [0, 1] with ``output="blend"``; in [-1, 1] with ``"tanh"``, which
@@ -110,10 +110,10 @@ class Difn(nn.Module):
                 f"{tuple(infrared.shape)} and {tuple(visible.shape)}; "
                 "register the infrared image on the visible grid and pass luma"
             )
-        if self.config.levels:
-            known = grey_levels(infrared, visible) if levels is None else levels
-            known = known.to(visible.dtype).expand(-1, -1, *visible.shape[-2:])
-            paths = (torch.cat((infrared, known), 1), torch.cat((visible, known), 1))
+        if self.config.global_means:
+            means = global_means(infrared, visible) if means is None else means
+            means = means.to(visible.dtype).expand(-1, -1, *visible.shape[-2:])
+            paths = (torch.cat((infrared, means), 1), torch.cat((visible, means), 1))
         else:
             paths = (infrared, visible)
         features = self.interaction(self.infrared(paths[0]), self.visible(paths[1]))
@@ -128,7 +128,7 @@ class Difn(nn.Module):
         return mean + torch.where(correction > 0, correction * (1 - mean), correction * mean)
 
 
-def grey_levels(infrared: Tensor, visible: Tensor) -> Tensor:
+def global_means(infrared: Tensor, visible: Tensor) -> Tensor:
     """Returns the mean of each of two images ``(B, 1, H, W)`` as ``(B, 2, 1, 1)``."""
     return torch.cat([image.mean((2, 3), keepdim=True) for image in (infrared, visible)], 1)
 
@@ -140,7 +140,7 @@ class _Path(nn.Module):
         super().__init__()
         width = config.features
         growth = width if config.growth is None else config.growth
-        self.head = nn.Conv2d(3 if config.levels else 1, width, 3, padding=1)
+        self.head = nn.Conv2d(3 if config.global_means else 1, width, 3, padding=1)
         self.dense = nn.ModuleList(
             nn.Conv2d(width + i * growth, growth, 3, padding=1, bias=False)
             for i in range(config.dense_layers)

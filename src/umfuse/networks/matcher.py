@@ -92,17 +92,19 @@ class Matcher(nn.Module):
         """
         check(self, self.config.in_channels, fixed, moving)
         height, width = fixed.shape[-2:]
-        here, there = (self.encoder(pad(one, _STRIDE, "replicate")) for one in (fixed, moving))
-        still = torch.zeros_like(here.coarse[:, :2])
-        match, field = self.coarse(here.coarse, there.coarse, here.of_coarse, still)
+        of_fixed, of_moving = (
+            self.encoder(pad(one, _STRIDE, "replicate")) for one in (fixed, moving)
+        )
+        no_field = torch.zeros_like(of_fixed.coarse[:, :2])
+        match, field = self.coarse(of_fixed.coarse, of_moving.coarse, of_fixed.of_coarse, no_field)
         matches, pyramid = [match], [field]
-        field = 2 * _enlarge(field, 2)
+        field = 2 * _upsample(field, 2)
         for _ in range(self.config.passes):
-            match, field = self.fine(here.fine, there.fine, here.of_fine, field)
+            match, field = self.fine(of_fixed.fine, of_moving.fine, of_fixed.of_fine, field)
             matches.append(match)
             pyramid.append(field)
         return MrrnOutput(
-            crop(4 * _enlarge(field, 4), height, width), tuple(pyramid), tuple(matches)
+            crop(4 * _upsample(field, 4), height, width), tuple(pyramid), tuple(matches)
         )
 
 
@@ -137,7 +139,7 @@ class _Encoder(nn.Module):
         quarter: Tensor = self.quarter(image)
         eighth: Tensor = self.eighth(quarter)
         coarse: Tensor = self.coarse(eighth)
-        joined: Tensor = self.join(torch.cat((quarter, _enlarge(coarse, 2)), 1))
+        joined: Tensor = self.join(torch.cat((quarter, _upsample(coarse, 2)), 1))
         return _Encoded(coarse, eighth, self.fine(joined), joined)
 
 
@@ -149,7 +151,7 @@ class _Level(nn.Module):
         self.radius = radius
         self.log_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.context = nn.Conv2d(channels, config.context, 1)
-        # Beside window and context: the expected offset, its chance, the field so far.
+        # Beside window and context: the expected offset, the highest probability, the field so far.
         self.read = _Unet((2 * radius + 1) ** 2 + config.context + 5, config.width)
 
     def forward(
@@ -160,13 +162,13 @@ class _Level(nn.Module):
         logits = F.avg_pool2d(
             cosines * self.log_temperature.exp(), 3, 1, 1, count_include_pad=False
         )
-        chance = logits.softmax(1)
-        steps = torch.arange(-self.radius, self.radius + 1, device=chance.device).to(chance)
+        probability = logits.softmax(1)
+        steps = torch.arange(-self.radius, self.radius + 1, device=logits.device).to(logits)
         side = len(steps)  # the window lists rows first
         offsets = torch.stack((steps.repeat(side), steps.repeat_interleave(side)))
-        expected = torch.einsum("bnhw,cn->bchw", chance, offsets)
-        certain = chance.amax(1, keepdim=True)
-        known = (4 * chance, expected, certain, field / 4, self.context(source))
+        expected = torch.einsum("bnhw,cn->bchw", probability, offsets)
+        highest = probability.amax(1, keepdim=True)
+        known = (4 * probability, expected, highest, field / 4, self.context(source))
         return Match(logits, field), field + self.read(torch.cat(known, 1))
 
 
@@ -190,8 +192,8 @@ class _Unet(nn.Module):
         full: Tensor = self.level(inputs)
         half: Tensor = self.down(full)
         quarter: Tensor = self.deep(half)
-        half = self.up(torch.cat((_enlarge(quarter, 2), half), 1))
-        full = self.out(torch.cat((_enlarge(half, 2), full), 1))
+        half = self.up(torch.cat((_upsample(quarter, 2), half), 1))
+        full = self.out(torch.cat((_upsample(half, 2), full), 1))
         with torch.autocast(inputs.device.type, enabled=False):  # bfloat16 loses whole pixels
             field: Tensor = self.head(full.float())
         return field
@@ -229,5 +231,5 @@ def _activated(convolution: nn.Conv2d) -> nn.Sequential:
     return nn.Sequential(convolution, norm, nn.LeakyReLU(0.1))
 
 
-def _enlarge(image: Tensor, factor: int) -> Tensor:
+def _upsample(image: Tensor, factor: int) -> Tensor:
     return F.interpolate(image, scale_factor=factor, mode="bilinear", align_corners=False)

@@ -95,7 +95,7 @@ class Mrrn(nn.Module):
         self.config = config = config or MrrnConfig()
         before = (config.in_channels, *config.channels[:-1])
         self.encoder = nn.ModuleList(
-            _Stage(i, o) for i, o in zip(before, config.channels, strict=True)
+            _Downsample(i, o) for i, o in zip(before, config.channels, strict=True)
         )
         self.levels = nn.ModuleList(
             _Level(config, channels, coarsest=i == 0)
@@ -123,14 +123,14 @@ class Mrrn(nn.Module):
         for level in self.levels:
             before = found[-1] if found else None
             found.append(level(of_fixed.pop(), of_moving.pop(), before))
-        field = crop(_double(found[-1].field), height, width)
+        field = crop(_upsample(found[-1].field), height, width)
         return MrrnOutput(field, tuple(one.field for one in found))
 
     def _features(self, image: Tensor) -> list[Tensor]:
         """Returns the features of every level, finest first."""
         pyramid: list[Tensor] = []
-        for stage in self.encoder:
-            image = stage(image)
+        for halve in self.encoder:
+            image = halve(image)
             pyramid.append(image)
         return pyramid
 
@@ -151,7 +151,7 @@ class _Found(NamedTuple):
     features: Tensor
 
 
-class _Stage(nn.Sequential):
+class _Downsample(nn.Sequential):
     """Halves the resolution: (B, inputs, H, W) -> (B, outputs, H / 2, W / 2)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -187,28 +187,28 @@ class _Level(nn.Module):
             field = torch.zeros_like(fixed[:, :2], dtype=torch.float32)
             context: list[Tensor] = []
         else:
-            field = _double(before.field)
+            field = _upsample(before.field)
             # Doubled with the field, as in the authors' code.
-            context = [field, _double(before.features)]
+            context = [field, _upsample(before.features)]
             moving = geometry.warp(moving, field)[0]
-        features: Tensor = self.decoder(torch.cat((_distance(fixed, moving), fixed, *context), 1))
-        field = field + _exactly(self.head, features)
-        field = field + _exactly(self.refine, field)
+        features: Tensor = self.decoder(torch.cat((_l1_cost(fixed, moving), fixed, *context), 1))
+        field = field + _in_float32(self.head, features)
+        field = field + _in_float32(self.refine, field)
         return _Found(field, features)
 
 
-def _exactly(module: nn.Module, inputs: Tensor) -> Tensor:
+def _in_float32(module: nn.Module, inputs: Tensor) -> Tensor:
     """Runs a module in float32 under every autocast: fields lose whole pixels in bfloat16."""
     with torch.autocast(inputs.device.type, enabled=False):
         result: Tensor = module(inputs.float())
     return result
 
 
-def _double(field: Tensor) -> Tensor:
+def _upsample(field: Tensor) -> Tensor:
     """Doubles resolution and values; corner pixels on corner pixels, as in the authors' code."""
     return 2 * F.interpolate(field.float(), scale_factor=2, mode="bilinear", align_corners=True)
 
 
-def _distance(fixed: Tensor, moving: Tensor) -> Tensor:
+def _l1_cost(fixed: Tensor, moving: Tensor) -> Tensor:
     """The paper's cost: the L1 norm of the difference of the features, (B, 1, h, w)."""
     return (fixed.float() - moving.float()).abs().sum(1, keepdim=True)
