@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -40,23 +39,23 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Both recipes with small views and few filters."""
-    changed = {}
-    for name, recipe in recipes.RECIPES.items():
-        model = replace(
+    """Both recipes with small crops and few filters."""
+    models, changed = {}, {}
+    for name, group in recipes.RECIPES.items():
+        models[name] = replace(
             umfuse.load(device="cpu").config,
-            cpstn=replace(recipe.model.cpstn, filters=4, blocks=1),
+            cpstn=replace(recipes.MODELS[name].cpstn, filters=4, blocks=1),
         )
-        stages = {
+        changed[name] = {
             key: replace(
-                stage,
-                views=replace(stage.views, size=(80, 80)),
-                training=replace(stage.training, batch=2, save_every=2),
+                recipe,
+                crops=replace(recipe.crops, size=(80, 80)),
+                training=replace(recipe.training, batch=2, save_every=2),
             )
-            for key, stage in recipe.stages.items()
+            for key, recipe in group.items()
         }
-        changed[name] = replace(recipe, model=model, stages=MappingProxyType(stages))
-    monkeypatch.setattr("umfuse.train.RECIPES", changed)
+    monkeypatch.setattr(recipes, "MODELS", models)
+    monkeypatch.setattr(recipes, "RECIPES", changed)
 
 
 def train(*words: object) -> int:

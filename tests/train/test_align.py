@@ -12,8 +12,9 @@ from tiny_tasks import mrrn_task
 import umfuse
 from umfuse import demo, geometry, metrics, search
 from umfuse.pipeline import Alignment
-from umfuse.train import Aligner, MrrnWeights, PairDataset, ViewConfig, Views
+from umfuse.train import Aligner, CropConfig, Crops, PairDataset
 from umfuse.train.align import Place, largest_rectangle
+from umfuse.train.tasks import MrrnLossWeights
 
 SIZE, INFRARED_SIZE = (192, 256), (160, 200)
 
@@ -190,9 +191,9 @@ def test_the_largest_rectangle_is_valid_throughout():
 
 def test_raw_pairs_train_registration_without_any_truth(folders, known):
     pairs = PairDataset(*folders, align=Aligner(folder=known))
-    views = Views(pairs, ViewConfig(size=(96, 96), scale=(1, 1)))
+    views = Crops(pairs, CropConfig(size=(96, 96), scale=(1, 1)))
     batch = {name: value[None] for name, value in views[0].items()}
-    unknown = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.1)
+    unknown = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.1)
     parts = mrrn_task(deform=None, weights=unknown)(batch)
     parts["loss"].backward()
     assert parts["similarity"] > 0

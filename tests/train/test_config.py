@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from umfuse.train import TrainConfig, read_config
-from umfuse.train.config import write_config
+from umfuse.train import TrainConfig
+from umfuse.train.config import read_config, write_config
 
 
 def test_the_rate_rises_then_falls():

@@ -4,7 +4,9 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader
 
-from umfuse.train import PairDataset, Photometric, Rendered, ViewConfig, Views
+from umfuse.train import CropConfig, Crops, PairDataset
+from umfuse.train.augment import Photometric
+from umfuse.train.data import Rendered
 
 
 def test_pairs_meet_by_stem_and_stay_in_range(pair_folders):
@@ -80,22 +82,22 @@ def test_the_cache_keeps_within_its_room(pair_folders):
 
 def test_a_view_depends_on_its_number_alone(pair_folders):
     looks = Photometric(gamma=0.5, contrast=0.3, brightness=0.1, noise=0.05, blur=1, invert=0.5)
-    config = ViewConfig(size=(40, 48), infrared=looks, visible=looks)
-    views = Views(PairDataset(*pair_folders), config, seed=1)
+    config = CropConfig(size=(40, 48), infrared=looks, visible=looks)
+    views = Crops(PairDataset(*pair_folders), config, seed=1)
     seen = [views[k] for k in range(6)]
-    again = Views(PairDataset(*pair_folders), config, seed=1)[4]
+    again = Crops(PairDataset(*pair_folders), config, seed=1)[4]
     for name, value in again.items():
         assert torch.equal(value, seen[4][name])
     assert seen[0]["infrared"].shape == (1, 40, 48)
     assert not torch.equal(seen[0]["infrared"], seen[3]["infrared"])
-    other = Views(PairDataset(*pair_folders), config, seed=2)[4]
+    other = Crops(PairDataset(*pair_folders), config, seed=2)[4]
     assert not torch.equal(other["infrared"], again["infrared"])
 
 
 def test_every_pair_is_seen_once_an_epoch(pair_folders):
     pairs = PairDataset(*pair_folders)
-    whole = ViewConfig(size=(72, 96), scale=(1, 1), flip=False)
-    views = Views(pairs, whole)
+    whole = CropConfig(size=(72, 96), scale=(1, 1), flip=False)
+    views = Crops(pairs, whole)
     for epoch in range(3):
         seen = [views[3 * epoch + k]["infrared"] for k in range(3)]
         found = [[torch.equal(view, pairs[i]["infrared"]) for i in range(3)] for view in seen]
@@ -104,20 +106,20 @@ def test_every_pair_is_seen_once_an_epoch(pair_folders):
 
 def test_both_images_are_cropped_alike(pair_folders):
     ir, _ = pair_folders
-    views = Views(PairDataset(ir, ir), ViewConfig(size=(40, 40), scale=(0.7, 1.4)))
+    views = Crops(PairDataset(ir, ir), CropConfig(size=(40, 40), scale=(0.7, 1.4)))
     for k in range(8):
         view = views[k]
         assert (view["infrared"] - view["visible"]).abs().max() < 1e-5
 
 
 def test_small_pictures_are_enlarged_to_the_crop(pair_folders):
-    views = Views(PairDataset(*pair_folders), ViewConfig(size=(128, 128)))
+    views = Crops(PairDataset(*pair_folders), CropConfig(size=(128, 128)))
     assert views[0]["visible"].shape == (3, 128, 128)
 
 
 def test_several_sets_are_joined_and_collated(pair_folders):
     pairs = PairDataset(*pair_folders)
-    views = Views(ConcatDataset([pairs, pairs]), ViewConfig(size=(32, 32)))
+    views = Crops(ConcatDataset([pairs, pairs]), CropConfig(size=(32, 32)))
     batch = next(iter(DataLoader(views, batch_size=4, sampler=range(4))))
     assert batch["infrared"].shape == (4, 1, 32, 32)
     assert batch["seed"].shape == (4,)
@@ -180,5 +182,5 @@ def test_a_rendered_pseudo_infrared_is_cropped_with_its_pair(pair_folders):
             return 1 - visible[:, :1]
 
     rendered = Rendered(PairDataset(*pair_folders), Negative())
-    view = Views(rendered, ViewConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
+    view = Crops(rendered, CropConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
     assert (view["pseudo"] - (1 - view["visible"][:1])).abs().max() < 1e-5

@@ -9,7 +9,8 @@ import torch
 from tiny import Noise
 from two_processes import SHARED, Apart
 
-from umfuse.train import fit, latest
+from umfuse.train import fit
+from umfuse.train.checkpoints import latest
 from umfuse.train.distributed import join
 
 pytestmark = pytest.mark.slow

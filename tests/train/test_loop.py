@@ -16,7 +16,9 @@ from umfuse import geometry, images
 from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig, Difn, DifnConfig, MrrnConfig
 from umfuse.pipeline import Umfuse
-from umfuse.train import DifnTask, PairDataset, ViewConfig, Views, fit, latest
+from umfuse.train import CropConfig, Crops, PairDataset, fit
+from umfuse.train.checkpoints import latest
+from umfuse.train.tasks import DifnTask
 
 
 def lines(run):
@@ -316,7 +318,7 @@ def test_a_best_that_is_not_measured_is_refused(tmp_path):
 
 
 def test_a_run_folder_loads_as_a_model(tmp_path, pair_folders):
-    views = Views(PairDataset(*pair_folders), ViewConfig(size=(48, 48)))
+    views = Crops(PairDataset(*pair_folders), CropConfig(size=(48, 48)))
     sizes = UmfuseConfig(
         CpstnConfig(filters=4, blocks=1), MrrnConfig(channels=(4, 4)), DifnConfig(features=4)
     )
