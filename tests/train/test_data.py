@@ -6,7 +6,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 
 from umfuse.train import CropConfig, Crops, PairDataset
 from umfuse.train.augment import Photometric
-from umfuse.train.data import Rendered
+from umfuse.train.data import Rendered, hold_out
 
 
 def test_pairs_meet_by_stem_and_stay_in_range(pair_folders):
@@ -184,3 +184,53 @@ def test_a_rendered_pseudo_infrared_is_cropped_with_its_pair(pair_folders):
     rendered = Rendered(PairDataset(*pair_folders), Negative())
     view = Crops(rendered, CropConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
     assert (view["pseudo"] - (1 - view["visible"][:1])).abs().max() < 1e-5
+
+
+class Negative(torch.nn.Module):
+    """Renders what is bright dark, and counts how often."""
+
+    calls = 0
+
+    def forward(self, visible):
+        self.calls += 1
+        return 1 - visible[:, :1]
+
+
+def test_rendered_images_keep_within_their_room(pair_folders):
+    one = 72 * 96 * 4  # float32 bytes
+    for room, calls in ((0, 6), (one, 5), (2 * one + 1, 4), (3 * one, 3)):
+        network = Negative()
+        rendered = Rendered(PairDataset(*pair_folders), network, cache=room)
+        first, second = ([rendered[k]["pseudo"] for k in range(3)] for _ in range(2))
+        assert network.calls == calls
+        assert all(torch.equal(*both) for both in zip(first, second, strict=True))
+
+
+def test_what_is_kept_can_be_trained_on_whoever_asked_first(pair_folders):
+    rendered = Rendered(PairDataset(*pair_folders), Negative())
+    with torch.inference_mode():
+        rendered[0]
+    weight = torch.ones((), requires_grad=True)
+    for index in (0, 1):
+        for image in rendered[index].values():
+            (weight * image).square().sum().backward()
+            assert weight.grad > 0
+
+
+def test_each_camera_has_a_range_of_its_own(pair_folders):
+    plain = PairDataset(*pair_folders)[0]
+    pairs = PairDataset(*pair_folders, ir_range=(0, 510), vis_range=(0, 1020))
+    torch.testing.assert_close(pairs[0]["infrared"], plain["infrared"] / 2)
+    torch.testing.assert_close(pairs[0]["visible"], plain["visible"] / 4)
+
+
+def test_the_held_out_are_spread_and_the_rest_is_the_rest():
+    pairs = [{"infrared": torch.full((1, 1, 1), float(k))} for k in range(10)]
+
+    def numbers(part):
+        return [int(part[k]["infrared"]) for k in range(len(part))]
+
+    rest, held = hold_out(pairs, 0.3)
+    assert numbers(held) == [1, 4, 7]
+    assert sorted(numbers(rest) + numbers(held)) == list(range(10))
+    assert hold_out(pairs, 0) == (pairs, None)

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import signal
@@ -18,6 +19,7 @@ from umfuse.networks import CpstnConfig, Difn, DifnConfig, MrrnConfig
 from umfuse.pipeline import Umfuse
 from umfuse.train import CropConfig, Crops, PairDataset, fit
 from umfuse.train.checkpoints import latest
+from umfuse.train.config import read_config
 from umfuse.train.tasks import DifnTask
 
 
@@ -350,6 +352,70 @@ def test_what_the_caller_draws_changes_nothing(tmp_path):
     assert equal(average, expected)
 
 
+@pytest.mark.parametrize("poison", [None, 7])
+@pytest.mark.parametrize("stop", [None, 4])
+def test_the_callers_randomness_goes_on_as_if_nothing_had_been_drawn(tmp_path, poison, stop):
+    task = Task(poison=poison)
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    with contextlib.nullcontext() if poison is None else pytest.raises(FloatingPointError):
+        fit(task, Noise(), CONFIG, tmp_path, stop=stop)
+        if poison is not None:
+            fit(task, Noise(), CONFIG, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---- what a folder remembers --------------------------------------------------------
+
+
+class TooLarge(Task):
+    """Has no room for its first batch."""
+
+    def forward(self, batch):
+        raise RuntimeError("out of memory")
+
+
+def test_what_could_not_make_a_step_is_not_remembered(tmp_path):
+    began = []
+    wrong = replace(CONFIG, lr=3.0, bf16=True, channels_last=False)
+    for task, error in ((OnePlayer(), ValueError), (TooLarge(), RuntimeError)):
+        with pytest.raises(error):
+            fit(task, Noise(), wrong, tmp_path / "run", started=lambda: began.append(1))
+        assert not (tmp_path / "run/train.json").exists()
+        assert not began
+    expected = fit(Task(), Noise(), CONFIG, tmp_path / "straight")
+    average = fit(Task(), Noise(), CONFIG, tmp_path / "run", started=lambda: began.append(1))
+    assert equal(average, expected)
+    assert read_config(tmp_path / "run") == CONFIG
+    assert began == [1]
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_run_goes_on_with_the_precision_that_it_began_with(tmp_path, native, monkeypatch):
+    auto = replace(CONFIG, bf16=None)
+    monkeypatch.setattr("umfuse.train.config._has_bf16", lambda kind: native)
+    expected = fit(Task(), Noise(), replace(CONFIG, bf16=native), tmp_path / "straight")
+    fit(Task(), Noise(), auto, tmp_path / "run", stop=5)
+    assert read_config(tmp_path / "run").bf16 is native
+    monkeypatch.setattr("umfuse.train.config._has_bf16", lambda kind: not native)
+    assert equal(fit(Task(), Noise(), auto, tmp_path / "run"), expected)
+
+
+def test_a_task_is_trained_where_it_is_unless_it_is_said(tmp_path):
+    class Elsewhere(Exception):
+        pass
+
+    def join(device, here):
+        raise Elsewhere(device, here)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("umfuse.train.distributed.join", join)
+        for device in (None, "cpu"):
+            with pytest.raises(Elsewhere) as asked:
+                fit(Task().to("meta"), Noise(), replace(CONFIG, device=device), tmp_path)
+            assert asked.value.args == (device, torch.device("meta"))
+
+
 # ---- what a run tells ---------------------------------------------------------------
 
 
@@ -473,7 +539,9 @@ def test_a_run_on_the_gpu_goes_on_bit_for_bit(tmp_path):
         expected = fit(Task(), Noise(), ON_GPU, tmp_path / "straight")
         fit(Task(), Noise(), ON_GPU, tmp_path / "stopped", stop=5)
         torch.cuda.manual_seed(123)
+        before = torch.cuda.get_rng_state()
         assert equal(fit(Task(), Noise(), ON_GPU, tmp_path / "stopped"), expected)
+        assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 @pytest.mark.gpu

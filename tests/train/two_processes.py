@@ -63,7 +63,7 @@ def main(folder: Path) -> None:
     for name, one in (("resumed", resumed), ("straight", straight)):
         torch.save(one.state_dict(), folder / f"{name}-{world.rank}.pt")
 
-    calls = []
+    calls, started = [], []
     fit(
         Task(),
         Noise(),
@@ -72,7 +72,9 @@ def main(folder: Path) -> None:
         validate=lambda average: calls.append("validate") or {"score": 1.0},
         validate_every=2,
         best="score",
+        started=lambda: started.append("started"),
     )
+    (folder / f"started-{world.rank}").write_text(" ".join(started))
     (folder / f"calls-{world.rank}").write_text(" ".join(calls))
 
     try:
