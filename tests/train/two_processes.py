@@ -11,7 +11,7 @@ from tiny import CONFIG, Noise, Task
 from torch import nn
 
 from umfuse.train import fit
-from umfuse.train.distributed import World, join
+from umfuse.train.distributed import World, is_first, join
 
 SHARED = replace(CONFIG, batch=4, workers=1)
 
@@ -51,6 +51,7 @@ def gradients(world: World, folder: Path) -> None:
 
 def main(folder: Path) -> None:
     world = join("cpu")
+    (folder / f"first-{world.rank}").write_text(str(is_first()))
     gradients(world, folder)
 
     task = Apart()

@@ -108,6 +108,7 @@ def _train(options: argparse.Namespace) -> int:
 
     from umfuse import Umfuse
     from umfuse.train import fine_tune, perceptual, recipes
+    from umfuse.train.distributed import is_first
 
     torch.manual_seed(options.seed)
     if options.source is None:
@@ -137,7 +138,7 @@ def _train(options: argparse.Namespace) -> int:
             tensorboard=options.tensorboard,
             started=lambda: _remember(options.out, asked),
         )
-        if len(trainings) > 1:
+        if len(trainings) > 1 and is_first():
             model.save_pretrained(options.out)
     print(options.out)
     return 0

@@ -86,6 +86,11 @@ class World:
         return [torch.load(io.BytesIO(one), "cpu", weights_only=True) for one in files]
 
 
+def is_first() -> bool:
+    """Says whether this process is the one that writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
 def join(device: str | None, here: torch.device = _CPU) -> World:
     """Returns the world that the variables ``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` tell of.
 

@@ -14,6 +14,7 @@ from umfuse.pipeline import Umfuse
 from umfuse.train import recipes, run
 from umfuse.train.align import Aligner
 from umfuse.train.data import PairDataset, hold_out
+from umfuse.train.distributed import is_first
 from umfuse.train.perceptual import Perceptual
 from umfuse.train.randomness import own_randomness
 from umfuse.train.recipe import Recipe
@@ -34,13 +35,13 @@ def fine_tune(
     steps: int | None = None,
     batch: int | None = None,
     lr: float | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     device: str | torch.device | None = None,
     registered: bool = True,
     held_out: float | Pairs = 0.0,
     features: Perceptual | None = None,
-    workers: int = 0,
-    tensorboard: bool = False,
+    workers: int | None = None,
+    tensorboard: bool | None = None,
     started: Callable[[], object] | None = None,
 ) -> Umfuse:
     """Goes on training a model on pairs of one's own, and returns it.
@@ -57,11 +58,11 @@ def fine_tune(
         what: ``"registration"`` trains MRRN, ``"fusion"`` DIFN, ``"translation"`` CPSTN, each
             alone; ``"joint"`` all of them at once, ``"all"`` one after the other, in subfolders of
             these names. Or a recipe, such as one of `RECIPES`.
-        steps: Updates of each training; None takes those of the recipe, like the two below.
+        steps: Updates of each training. None, here and below, takes what the recipe says.
         batch: Crops an update.
         lr: Peak learning rate.
         seed: Of everything that is random.
-        device: Where to train; None is where the model is.
+        device: Where to train; the recipes say where the model is.
         registered: Whether both images of a pair show the same place at the same pixel. Otherwise
             folders and a `PairDataset` are aligned first by the model's whole pipeline, kept in
             ``out/aligned``, and registration trains without known displacement. Pairs that have
@@ -78,25 +79,22 @@ def fine_tune(
         WeightsError: If the features that the recipe names cannot be loaded.
     """
     chosen = dict(_recipes(what, registered=registered))
-    changes: dict[str, Any] = {
-        name: value
-        for name, value in (
-            *(("steps", steps), ("batch", batch), ("lr", lr)),
-            ("device", None if device is None else str(device)),
-        )
-        if value is not None
+    asked: dict[str, Any] = {
+        "steps": steps,
+        "batch": batch,
+        "lr": lr,
+        "seed": seed,
+        "device": None if device is None else str(device),
+        "workers": workers,
+        "tensorboard": tensorboard,
     }
-    changes |= {"seed": seed, "workers": workers, "tensorboard": tensorboard}
+    changes = {name: value for name, value in asked.items() if value is not None}
     with own_randomness(model.device):
         whole = _aligned(pairs, model, Path(out), registered=registered)
-        rest, held = (
-            hold_out(whole, held_out)
-            if isinstance(held_out, float | int)
-            else (
-                whole,
-                held_out,
-            )
-        )
+        if isinstance(held_out, float | int):
+            rest, held = hold_out(whole, held_out)
+        else:
+            rest, held = whole, held_out
         for name, recipe in chosen.items():
             run.train(
                 replace(recipe, training=replace(recipe.training, **changes)),
@@ -107,7 +105,7 @@ def fine_tune(
                 held_out=held,
                 started=started,
             )
-            if name:
+            if name and is_first():
                 model.save_pretrained(Path(out))
     return model
 
