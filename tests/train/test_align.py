@@ -191,8 +191,8 @@ def test_the_largest_rectangle_is_valid_throughout():
 
 def test_raw_pairs_train_registration_without_any_truth(folders, known):
     pairs = PairDataset(*folders, align=Aligner(folder=known))
-    views = Crops(pairs, CropConfig(size=(96, 96), scale=(1, 1)))
-    batch = {name: value[None] for name, value in views[0].items()}
+    crops = Crops(pairs, CropConfig(size=(96, 96), scale=(1, 1)))
+    batch = {name: value[None] for name, value in crops[0].items()}
     unknown = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.1)
     parts = mrrn_task(deform=None, weights=unknown)(batch)
     parts["loss"].backward()

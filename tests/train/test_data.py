@@ -80,11 +80,13 @@ def test_the_cache_keeps_within_its_room(pair_folders):
     assert pairs[1]["infrared"].max() == 0
 
 
-def test_a_view_depends_on_its_number_alone(pair_folders):
-    looks = Photometric(gamma=0.5, contrast=0.3, brightness=0.1, noise=0.05, blur=1, invert=0.5)
-    config = CropConfig(size=(40, 48), infrared=looks, visible=looks)
-    views = Crops(PairDataset(*pair_folders), config, seed=1)
-    seen = [views[k] for k in range(6)]
+def test_a_crop_depends_on_its_number_alone(pair_folders):
+    augmentation = Photometric(
+        gamma=0.5, contrast=0.3, brightness=0.1, noise=0.05, blur=1, invert=0.5
+    )
+    config = CropConfig(size=(40, 48), infrared=augmentation, visible=augmentation)
+    crops = Crops(PairDataset(*pair_folders), config, seed=1)
+    seen = [crops[k] for k in range(6)]
     again = Crops(PairDataset(*pair_folders), config, seed=1)[4]
     for name, value in again.items():
         assert torch.equal(value, seen[4][name])
@@ -97,35 +99,35 @@ def test_a_view_depends_on_its_number_alone(pair_folders):
 def test_every_pair_is_seen_once_an_epoch(pair_folders):
     pairs = PairDataset(*pair_folders)
     whole = CropConfig(size=(72, 96), scale=(1, 1), flip=False)
-    views = Crops(pairs, whole)
+    crops = Crops(pairs, whole)
     for epoch in range(3):
-        seen = [views[3 * epoch + k]["infrared"] for k in range(3)]
-        found = [[torch.equal(view, pairs[i]["infrared"]) for i in range(3)] for view in seen]
+        seen = [crops[3 * epoch + k]["infrared"] for k in range(3)]
+        found = [[torch.equal(crop, pairs[i]["infrared"]) for i in range(3)] for crop in seen]
         assert sorted(row.index(True) for row in found) == [0, 1, 2]
 
 
 def test_both_images_are_cropped_alike(pair_folders):
     ir, _ = pair_folders
-    views = Crops(PairDataset(ir, ir), CropConfig(size=(40, 40), scale=(0.7, 1.4)))
+    crops = Crops(PairDataset(ir, ir), CropConfig(size=(40, 40), scale=(0.7, 1.4)))
     for k in range(8):
-        view = views[k]
-        assert (view["infrared"] - view["visible"]).abs().max() < 1e-5
+        crop = crops[k]
+        assert (crop["infrared"] - crop["visible"]).abs().max() < 1e-5
 
 
 def test_small_pictures_are_enlarged_to_the_crop(pair_folders):
-    views = Crops(PairDataset(*pair_folders), CropConfig(size=(128, 128)))
-    assert views[0]["visible"].shape == (3, 128, 128)
+    crops = Crops(PairDataset(*pair_folders), CropConfig(size=(128, 128)))
+    assert crops[0]["visible"].shape == (3, 128, 128)
 
 
 def test_several_sets_are_joined_and_collated(pair_folders):
     pairs = PairDataset(*pair_folders)
-    views = Crops(ConcatDataset([pairs, pairs]), CropConfig(size=(32, 32)))
-    batch = next(iter(DataLoader(views, batch_size=4, sampler=range(4))))
+    crops = Crops(ConcatDataset([pairs, pairs]), CropConfig(size=(32, 32)))
+    batch = next(iter(DataLoader(crops, batch_size=4, sampler=range(4))))
     assert batch["infrared"].shape == (4, 1, 32, 32)
     assert batch["seed"].shape == (4,)
 
 
-def test_looks_do_nothing_at_zero_and_stay_in_range():
+def test_augmentation_do_nothing_at_zero_and_stay_in_range():
     image = torch.rand(1, 20, 30)
     generator = torch.Generator().manual_seed(0)
     assert torch.equal(Photometric()(image, generator), image)
@@ -152,20 +154,20 @@ def test_a_curve_changes_levels_not_places():
     assert torch.equal(never, image)
 
 
-def test_looks_are_exact_under_autocast():
-    looks, image = Photometric(blur=3.0, curve=1.0), torch.rand(1, 24, 24)
-    expected = looks(image, torch.Generator().manual_seed(1))
+def test_augmentation_are_exact_under_autocast():
+    augmentation, image = Photometric(blur=3.0, curve=1.0), torch.rand(1, 24, 24)
+    expected = augmentation(image, torch.Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):
-        found = looks(image, torch.Generator().manual_seed(1))
+        found = augmentation(image, torch.Generator().manual_seed(1))
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
 
 
 def test_white_that_is_blurred_and_inverted_stays_a_number():
-    looks = Photometric(gamma=0.7, blur=1.5, invert=1.0)
+    augmentation = Photometric(gamma=0.7, blur=1.5, invert=1.0)
     white = torch.ones(1, 40, 40)
     for seed in range(20):
-        assert looks(white, torch.Generator().manual_seed(seed)).isfinite().all()
+        assert augmentation(white, torch.Generator().manual_seed(seed)).isfinite().all()
 
 
 def test_lost_colour_leaves_three_equal_channels():
@@ -182,8 +184,8 @@ def test_a_rendered_pseudo_infrared_is_cropped_with_its_pair(pair_folders):
             return 1 - visible[:, :1]
 
     rendered = Rendered(PairDataset(*pair_folders), Negative())
-    view = Crops(rendered, CropConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
-    assert (view["pseudo"] - (1 - view["visible"][:1])).abs().max() < 1e-5
+    crop = Crops(rendered, CropConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
+    assert (crop["pseudo"] - (1 - crop["visible"][:1])).abs().max() < 1e-5
 
 
 class Negative(torch.nn.Module):

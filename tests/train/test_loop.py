@@ -120,11 +120,11 @@ def test_the_papers_optimiser_is_adam_at_a_constant_rate(tmp_path):
     papers = replace(
         CONFIG, lr=1e-3, betas=(0.9, 0.999), weight_decay=0, warmup=0, final_lr=1, clip=None, ema=0
     )
-    ours, theirs, views = Task(dropout=0), Task(dropout=0), Noise()
-    average = fit(ours, views, papers, tmp_path)
+    ours, theirs, crops = Task(dropout=0), Task(dropout=0), Noise()
+    average = fit(ours, crops, papers, tmp_path)
     adam = torch.optim.Adam(theirs.network.parameters(), 1e-3)
     for step in range(papers.steps):
-        pair = views[2 * step], views[2 * step + 1]
+        pair = crops[2 * step], crops[2 * step + 1]
         adam.zero_grad()
         theirs({name: torch.stack([one[name] for one in pair]) for name in pair[0]})[
             "loss"
@@ -136,7 +136,7 @@ def test_the_papers_optimiser_is_adam_at_a_constant_rate(tmp_path):
 
 
 class Plain(Task):
-    """Draws nothing: its loss on a batch is the mean of those on the views."""
+    """Draws nothing: its loss on a batch is the mean of those on the crops."""
 
     def __init__(self):
         super().__init__(dropout=0)
@@ -237,8 +237,8 @@ def test_nan_stops_the_run_and_leaves_the_batch(tmp_path):
     with pytest.raises(FloatingPointError, match="at step 6"):
         fit(task, Noise(), CONFIG, tmp_path)
     bad = torch.load(tmp_path / "nan_batch.pt", weights_only=True)
-    views = Noise()
-    expected = torch.stack([views[12]["image"], views[13]["image"]])
+    crops = Noise()
+    expected = torch.stack([crops[12]["image"], crops[13]["image"]])
     assert torch.equal(bad["batch"]["image"], expected)
     assert latest(tmp_path).name == "step-00000005"
     assert all(bool(p.isfinite().all()) for p in task.parameters())
@@ -320,7 +320,7 @@ def test_a_best_that_is_not_measured_is_refused(tmp_path):
 
 
 def test_a_run_folder_loads_as_a_model(tmp_path, pair_folders):
-    views = Crops(PairDataset(*pair_folders), CropConfig(size=(48, 48)))
+    crops = Crops(PairDataset(*pair_folders), CropConfig(size=(48, 48)))
     sizes = UmfuseConfig(
         CpstnConfig(filters=4, blocks=1), MrrnConfig(channels=(4, 4)), DifnConfig(features=4)
     )
@@ -331,7 +331,7 @@ def test_a_run_folder_loads_as_a_model(tmp_path, pair_folders):
         model.save_pretrained(folder)
 
     run, config = tmp_path / "run", replace(CONFIG, steps=4, save_every=2)
-    average = fit(DifnTask(Difn(sizes.difn)), views, config, run, export=export)
+    average = fit(DifnTask(Difn(sizes.difn)), crops, config, run, export=export)
     for folder in (run, run / "checkpoints/step-00000004"):
         assert equal(umfuse.load(folder, device="cpu").difn, average.network)
     assert not equal(umfuse.load(run / "checkpoints/step-00000002").difn, average.network)

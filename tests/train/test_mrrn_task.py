@@ -48,8 +48,8 @@ def test_it_draws_from_the_seed_of_the_batch(batch):
 
 
 @pytest.mark.parametrize("pseudo", [False, True])
-def test_views_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
-    """Both images are then of the infrared or of the visible image, one with other looks."""
+def test_crops_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
+    """Both images are then of the infrared or of the visible image, one with other augmentation."""
     task, seen = mrrn_task(single_modality=1.0, augmentation=Photometric(gamma=0.5)), []
     monkeypatch.setattr(task, "terms", lambda *args: seen.append(args[:3]) or 1 / 0)
     if pseudo:
