@@ -79,7 +79,7 @@ def test_only_what_changes_the_result_is_in_conflict():
 @pytest.mark.parametrize("native", [False, True])
 def test_bf16_is_used_where_the_device_has_it_unless_it_is_said(native, monkeypatch):
     asked = []
-    monkeypatch.setattr("umfuse.train.config._has_bf16", lambda kind: asked.append(kind) or native)
+    monkeypatch.setattr("umfuse.train.config.has_bf16", lambda kind: asked.append(kind) or native)
     config = TrainConfig(steps=1)
     assert config.bf16 is None
     assert config.settled("cuda").bf16 is native

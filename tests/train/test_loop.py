@@ -393,11 +393,11 @@ def test_what_could_not_make_a_step_is_not_remembered(tmp_path):
 @pytest.mark.parametrize("native", [False, True])
 def test_a_run_goes_on_with_the_precision_that_it_began_with(tmp_path, native, monkeypatch):
     auto = replace(CONFIG, bf16=None)
-    monkeypatch.setattr("umfuse.train.config._has_bf16", lambda kind: native)
+    monkeypatch.setattr("umfuse.train.config.has_bf16", lambda kind: native)
     expected = fit(Task(), Noise(), replace(CONFIG, bf16=native), tmp_path / "straight")
     fit(Task(), Noise(), auto, tmp_path / "run", stop=5)
     assert read_config(tmp_path / "run").bf16 is native
-    monkeypatch.setattr("umfuse.train.config._has_bf16", lambda kind: not native)
+    monkeypatch.setattr("umfuse.train.config.has_bf16", lambda kind: not native)
     assert equal(fit(Task(), Noise(), auto, tmp_path / "run"), expected)
 
 

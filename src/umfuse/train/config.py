@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from umfuse.pipeline import _has_bf16  # pyright: ignore[reportPrivateUsage]
+from umfuse.pipeline import _has_bf16 as has_bf16  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class TrainConfig:
         if self.bf16 is not None:
             return self
         known = None if before is None else before.bf16
-        return replace(self, bf16=_has_bf16(kind) if known is None else known)
+        return replace(self, bf16=has_bf16(kind) if known is None else known)
 
     def conflicts(self, other: TrainConfig, done: int) -> list[str]:
         """Returns the fields whose values forbid going on as another config began.
