@@ -33,7 +33,7 @@ Row = tuple[object, ...]
 def fixed_images(model: Umfuse, limit: int | None) -> Iterator[Row]:
     """Yields a line for every case and network trained in one modality."""
     for case in ("paper-roadscene-256", "paper-tno-256"):
-        for i, (name, network) in enumerate(train.trained("mono/")):
+        for i, (name, network) in enumerate(train.trained("single-modality/")):
             errors: list[list[float]] = []
             for sample in data.progress(f"{case} {name}", registration.cases()[case](), limit):
                 aligners = [

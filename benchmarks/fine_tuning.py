@@ -2,8 +2,8 @@
 
 The near-infrared pairs of EPFL (``train/nirscene``) at half size, about 512x340: 30 to train on,
 the other 19 to measure on, deformed by the protocols. What is run are the two commands that anyone
-would run, `umfuse train --stage mrrn --from embedded` and `umfuse evaluate --task registration`;
-the table has the mean end-point error in pixels before and after.
+would run, `umfuse train --what registration --from embedded` and `umfuse evaluate --task
+registration`; the table has the mean end-point error in pixels before and after.
 
 Some of these pairs are not aligned as published, by up to 11 pixels at this size: their truth is
 off as much. "aligned" are those that the search, which learns nothing, leaves where they are to 2
@@ -71,7 +71,7 @@ def rows(out: Path, steps: int | None) -> Iterator[tuple[object, ...]]:
     before = {name: measure("embedded", out / name) for name in PROTOCOLS}
     start = time.monotonic()
     pairs = ("--ir", train / "ir", "--vis", train / "vis")
-    words = ("train", "--stage", "mrrn", "--from", "embedded", *pairs, "--out", out / "run")
+    words = ("train", "--what", "registration", "--from", "embedded", *pairs, "--out", out / "run")
     run(*words, *(() if steps is None else ("--steps", steps)))
     minutes = (time.monotonic() - start) / 60
     right = aligned(test.absolute())

@@ -1,14 +1,14 @@
 """What `fit` costs beside the training itself: `python -m benchmarks.loop`.
 
-DIFN's task, as the embedded weights were trained, on views of rendered pairs prepared by two
+DIFN's task, as the embedded weights were trained, on crops of rendered pairs prepared by two
 workers.
 
 - Overhead: bare steps (forward, backward, AdamW on a batch that lies ready) and steps of `fit` take
-  turns in one process. A step of `fit` goes from one call of the task to the next: the views,
+  turns in one process. A step of `fit` goes from one call of the task to the next: the crops,
   clipping, the average, the guard, a line of the log and the progress bar are in it. The
   checkpoint, timed apart, is spread over the steps between two of them. Medians in milliseconds, by
   the wall clock and by the CPU time of the process, which others on the machine disturb less.
-- Waiting: in a run without turns, the time until the views of a step are there, by its log.
+- Waiting: in a run without turns, the time until the crops of a step are there, by its log.
 """
 
 from __future__ import annotations
@@ -28,22 +28,15 @@ from torch.utils.data import default_collate
 
 from umfuse import demo
 from umfuse.networks import Difn, DifnConfig
-from umfuse.train import (
-    DifnTask,
-    PairDataset,
-    Photometric,
-    TrainConfig,
-    ViewConfig,
-    Views,
-    checkpoints,
-    fit,
-)
+from umfuse.train import CropConfig, Crops, PairDataset, TrainConfig, checkpoints, fit
+from umfuse.train.augment import Photometric
+from umfuse.train.tasks import DifnTask
 
 WARM = 10  # steps until the workers and the caches are warm
 
 
-def rendered(folder: Path) -> Views:
-    """Writes six registered pairs and returns views of them."""
+def rendered(folder: Path) -> Crops:
+    """Writes six registered pairs and returns crops of them."""
     for seed in range(6):
         scene = demo.render(seed, (360, 480))
         counts = scene.aligned_infrared.astype(float)
@@ -51,9 +44,11 @@ def rendered(folder: Path) -> Views:
         for kind, image in (("ir", grey), ("vis", scene.visible)):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(folder / kind / f"{seed}.png")
-    looks = Photometric(gamma=0.4, contrast=0.2)
-    config = ViewConfig(size=(144, 144), scale=(0.6, 1.2), infrared=looks, visible=looks)
-    return Views(PairDataset(folder / "ir", folder / "vis"), config)
+    augmentation = Photometric(gamma=0.4, contrast=0.2)
+    config = CropConfig(
+        size=(144, 144), scale=(0.6, 1.2), infrared=augmentation, visible=augmentation
+    )
+    return Crops(PairDataset(folder / "ir", folder / "vis"), config)
 
 
 def difn_task() -> DifnTask:
@@ -65,12 +60,12 @@ def difn_task() -> DifnTask:
 class Bare:
     """A step without a loop around it."""
 
-    def __init__(self, views: Views, config: TrainConfig) -> None:
+    def __init__(self, crops: Crops, config: TrainConfig) -> None:
         self.task = difn_task().to(config.device, memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self.task.parameters(), config.lr, betas=config.betas)
         self.device, self.bf16 = torch.device(config.device), config.bf16
         self.batch = {}
-        for name, value in default_collate([views[k] for k in range(config.batch)]).items():
+        for name, value in default_collate([crops[k] for k in range(config.batch)]).items():
             layout = torch.channels_last if value.dim() == 4 else torch.preserve_format
             self.batch[name] = value.to(self.device, memory_format=layout)
 
@@ -110,9 +105,9 @@ class Watch:
         return time.perf_counter(), time.process_time()
 
 
-def overhead(views: Views, config: TrainConfig, run: Path) -> list[list[object]]:
+def overhead(crops: Crops, config: TrainConfig, run: Path) -> list[list[object]]:
     """Returns the rows of bare steps, steps of `fit` and checkpoints, and what `fit` adds."""
-    watch, bare, calls = Watch(config.device), Bare(views, config), 0
+    watch, bare, calls = Watch(config.device), Bare(crops, config), 0
 
     def take_turns(*_: object) -> None:
         nonlocal calls
@@ -127,7 +122,7 @@ def overhead(views: Views, config: TrainConfig, run: Path) -> list[list[object]]
 
     task = difn_task()
     task.register_forward_pre_hook(take_turns)
-    fit(task, views, replace(config, log_every=1, save_every=config.steps), run)
+    fit(task, crops, replace(config, log_every=1, save_every=config.steps), run)
     state = checkpoints.read(run / "checkpoints" / f"step-{config.steps:08d}")
     for step in range(10):
         watch.start()
@@ -143,9 +138,9 @@ def overhead(views: Views, config: TrainConfig, run: Path) -> list[list[object]]
     ]
 
 
-def waiting(views: Views, config: TrainConfig, run: Path) -> list[list[object]]:
-    """Returns the row of the share of a step that waits for views."""
-    fit(difn_task(), views, replace(config, log_every=1), run)
+def waiting(crops: Crops, config: TrainConfig, run: Path) -> list[list[object]]:
+    """Returns the row of the share of a step that waits for crops."""
+    fit(difn_task(), crops, replace(config, log_every=1), run)
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()][WARM:]
     waits, steps = ([line[name] for line in lines] for name in ("wait_s", "s_per_step"))
     return [["waiting, %", 100 * sum(waits) / sum(steps), ""]]
@@ -155,15 +150,16 @@ def main() -> None:
     """Runs the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=150, help="of each run")
-    parser.add_argument("--workers", type=int, default=2, help="processes that prepare views")
+    parser.add_argument("--workers", type=int, default=2, help="processes that prepare crops")
     parser.add_argument("--device", default="cpu")
     data.page_option(parser)
     options = parser.parse_args()
     config = TrainConfig(options.steps, lr=2e-3, workers=options.workers, device=options.device)
+    config = config.settled(torch.device(options.device).type)
     with tempfile.TemporaryDirectory() as folder:
-        views = rendered(Path(folder) / "pairs")
-        rows = overhead(views, config, Path(folder) / "turns")
-        rows += waiting(views, config, Path(folder) / "waiting")
+        crops = rendered(Path(folder) / "pairs")
+        rows = overhead(crops, config, Path(folder) / "turns")
+        rows += waiting(crops, config, Path(folder) / "waiting")
     data.report(options, "loop", ("", "wall clock", "CPU"), rows)
 
 

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 import umfuse
 from umfuse import filters, geometry, search
 from umfuse.pipeline import Umfuse, evidence
-from umfuse.train import DeformConfig, Mind, deformation, losses, vgg19
+from umfuse.train import DeformConfig, deformation, losses
+from umfuse.train.perceptual import Mind, vgg19
 
 SIDE, MARGIN = 256, 24
 SHIFTS, FIELDS = (2, 4, 8, 16), (2.0, 4.0, 8.0)

@@ -5,10 +5,10 @@ RoadScene alone, and lands in ``runs/benchmarks/NAME``. A variant that was stopp
 is done is not trained again. The figures are those of short trainings on a CPU: within a table they
 compare, beyond it they do not.
 
-- mono: FlowNet, VoxelMorph, the paper's MRRN (K = 2) and the matcher of the default model, within
-  each modality, by the known displacement (0 to 5 px on average) and, but for the matcher, by the
-  similarity of the images. From scratch, the paper's three learn nothing across modalities in a
-  training of this length.
+- single-modality: FlowNet, VoxelMorph, the paper's MRRN (K = 2) and the matcher of the default
+  model, within each modality, by the known displacement (0 to 5 px on average) and, but for the
+  matcher, by the similarity of the images. From scratch, the paper's three learn nothing across
+  modalities in a training of this length.
 - registration: the same, started from there, across modalities by the known displacement: with the
   visible luma as the fixed image, and with the pseudo-infrared image of the embedded CPSTN.
 - difn: the embedded DIFN's size with another interaction, or without one term of its loss; and the
@@ -33,27 +33,22 @@ from torch import Tensor, nn
 
 import umfuse
 from umfuse.networks import Cpstn, CpstnConfig, Difn, Matcher, MatcherConfig, Mrrn
-from umfuse.train import (
-    RECIPES,
+from umfuse.train import RECIPES, CropConfig, Crops, DeformConfig, PairDataset, TrainConfig, fit
+from umfuse.train.augment import Photometric
+from umfuse.train.data import Rendered
+from umfuse.train.recipes import MODELS
+from umfuse.train.tasks import (
+    CpstnLossWeights,
     CpstnTask,
-    CpstnWeights,
-    DeformConfig,
+    DifnLossWeights,
     DifnTask,
-    DifnWeights,
+    MrrnLossWeights,
     MrrnTask,
-    MrrnWeights,
-    PairDataset,
-    Photometric,
-    Rendered,
-    TrainConfig,
-    ViewConfig,
-    Views,
-    fit,
 )
 
 RUNS = Path("runs/benchmarks")
-EMBEDDED = RECIPES["default"].model
-_LOOKS = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
+EMBEDDED = MODELS["default"]
+_AUGMENTATION = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ class Variant:
     Attributes:
         build: Makes the network, untrained.
         task: Makes the task that trains it.
-        views: What it is shown.
+        crops: What it is shown.
         train: How it is trained.
         pseudo: Whether the pairs hold the pseudo-infrared image of the embedded CPSTN.
         start: The variant whose weights it begins with.
@@ -71,7 +66,7 @@ class Variant:
 
     build: Callable[[], nn.Module]
     task: Callable[[nn.Module], nn.Module]
-    views: ViewConfig
+    crops: CropConfig
     train: TrainConfig
     pseudo: bool = False
     start: str | None = None
@@ -103,10 +98,10 @@ def _without_interaction() -> nn.Module:
 
 def _mrrn(
     build: Callable[[], nn.Module],
-    weights: MrrnWeights,
+    weights: MrrnLossWeights,
     *,
     steps: int,
-    mono: float = 0.0,
+    single_modality: float = 0.0,
     pseudo: bool = False,
     start: str | None = None,
 ) -> Variant:
@@ -119,37 +114,37 @@ def _mrrn(
             deform=deform,
             weights=weights,
             perceptual=Pixels(),
-            mono=mono,
-            looks=same,
+            single_modality=single_modality,
+            augmentation=same,
             margin=8,
         )
 
-    views = ViewConfig((144, 144), (0.5, 1.0), infrared=_LOOKS, visible=_LOOKS)
+    crops = CropConfig((144, 144), (0.5, 1.0), infrared=_AUGMENTATION, visible=_AUGMENTATION)
     train = TrainConfig(steps=steps, batch=8, clip=10.0, log_every=100)
-    return Variant(build, task, views, train, pseudo, start)
+    return Variant(build, task, crops, train, pseudo, start)
 
 
 def _difn(
     build: Callable[[], nn.Module],
-    weights: DifnWeights | None = None,
+    weights: DifnLossWeights | None = None,
     training: TrainConfig | None = None,
 ) -> Variant:
-    views = ViewConfig((128, 128), (0.6, 1.2), infrared=_LOOKS, visible=_LOOKS)
+    crops = CropConfig((128, 128), (0.6, 1.2), infrared=_AUGMENTATION, visible=_AUGMENTATION)
     training = training or TrainConfig(steps=300, batch=8, lr=2e-3, log_every=100)
-    return Variant(build, lambda network: DifnTask(network, weights), views, training)
+    return Variant(build, lambda network: DifnTask(network, weights), crops, training)
 
 
 def _paper_difn() -> Variant:
-    stage = RECIPES["paper"].stages["difn"]
-    training = replace(stage.training, steps=300, log_every=100, bf16=True)
-    return _difn(Difn, stage.objective.weights, training)
+    recipe = RECIPES["paper"]["fusion"]
+    training = replace(recipe.training, steps=300, log_every=100, bf16=True)
+    return _difn(Difn, recipe.weights, training)
 
 
-def _cpstn(weights: CpstnWeights) -> Variant:
-    views = ViewConfig((160, 160), (0.5, 1.0))
+def _cpstn(weights: CpstnLossWeights) -> Variant:
+    crops = CropConfig((160, 160), (0.5, 1.0))
     config = TrainConfig(steps=200, batch=4, lr=1e-3, betas=(0.5, 0.99), clip=10.0, log_every=100)
     size = CpstnConfig(filters=16, blocks=5)
-    return Variant(lambda: Cpstn(size), lambda network: CpstnTask(network, weights), views, config)
+    return Variant(lambda: Cpstn(size), lambda network: CpstnTask(network, weights), crops, config)
 
 
 def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
@@ -159,22 +154,31 @@ def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
 
 DIFN_TERMS = ("structure", "gradient", "saliency", "differences", "fidelity")
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
-ALIKE = MrrnWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
-KNOWN = MrrnWeights(distance=1.0, smooth=0.5)
+ALIKE = MrrnLossWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
+KNOWN = MrrnLossWeights(distance=1.0, smooth=0.5)
 # Network, its terms within one modality, and across two.
-REGISTRATION: dict[str, tuple[Callable[[], nn.Module], MrrnWeights, MrrnWeights]] = {
+REGISTRATION: dict[str, tuple[Callable[[], nn.Module], MrrnLossWeights, MrrnLossWeights]] = {
     "VoxelMorph": (VoxelMorph, ALIKE, KNOWN),
     "MRRN": (Mrrn, ALIKE, KNOWN),
     "FlowNet+STN": (FlowNet, ALIKE, KNOWN),
-    "Matcher": (lambda: Matcher(MatcherConfig(in_channels=1)), MrrnWeights(), MrrnWeights()),
+    "Matcher": (
+        lambda: Matcher(MatcherConfig(in_channels=1)),
+        MrrnLossWeights(),
+        MrrnLossWeights(),
+    ),
 }
 VARIANTS: dict[str, Variant] = {
-    f"mono/{name}": _mrrn(build, mono, steps=1200, mono=1.0)
-    for name, (build, mono, _) in REGISTRATION.items()
+    f"single-modality/{name}": _mrrn(build, within, steps=1200, single_modality=1.0)
+    for name, (build, within, _) in REGISTRATION.items()
 }
 VARIANTS |= {
     f"registration/{name}{suffix}": _mrrn(
-        build, across, steps=700, mono=0.1, pseudo=bool(suffix), start=f"mono/{name}"
+        build,
+        across,
+        steps=700,
+        single_modality=0.1,
+        pseudo=bool(suffix),
+        start=f"single-modality/{name}",
     )
     for suffix in ("", " + CPSTN")
     for name, (build, _, across) in REGISTRATION.items()
@@ -186,11 +190,11 @@ VARIANTS |= {
 }
 VARIANTS |= {
     f"difn/{name}": _difn(lambda: Difn(EMBEDDED.difn), weights)
-    for name, weights in _each_without(DifnWeights(), DIFN_TERMS).items()
+    for name, weights in _each_without(DifnLossWeights(), DIFN_TERMS).items()
 }
 VARIANTS |= {
     f"cpstn/{name}": _cpstn(weights)
-    for name, weights in _each_without(CpstnWeights(), CPSTN_TERMS).items()
+    for name, weights in _each_without(CpstnLossWeights(), CPSTN_TERMS).items()
 }
 MRRN_LOSSES = {
     "all": ALIKE,
@@ -200,7 +204,7 @@ MRRN_LOSSES = {
     "similarity alone": replace(ALIKE, distance=0.0, match=0.0, smooth=10.0),
 }
 VARIANTS |= {
-    f"mrrn/{name}": _mrrn(Mrrn, weights, steps=200, pseudo=True, start="mono/MRRN")
+    f"mrrn/{name}": _mrrn(Mrrn, weights, steps=200, pseudo=True, start="single-modality/MRRN")
     for name, weights in MRRN_LOSSES.items()
 }
 
@@ -221,7 +225,7 @@ def train(name: str, steps: int | None = None) -> Path:
     if variant.start is not None:
         built.load_state_dict(safetensors.torch.load_file(train(variant.start, steps)))
     task = variant.task(built)
-    average = fit(task, Views(pairs, variant.views), config, folder)
+    average = fit(task, Crops(pairs, variant.crops), config, folder)
     state = {key: value.contiguous() for key, value in average.network.state_dict().items()}
     safetensors.torch.save_file(state, path)
     return path

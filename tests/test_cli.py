@@ -10,7 +10,7 @@ from PIL import Image
 from umfuse import __version__, cli, demo, files, geometry, images, weights
 from umfuse.cli import deform
 from umfuse.evaluate import dataset
-from umfuse.train.deform import PROTOCOLS
+from umfuse.train.protocols import PROTOCOLS
 
 
 @pytest.fixture(scope="module")

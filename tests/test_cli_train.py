@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -40,23 +39,23 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    """Both recipes with small views and few filters."""
-    changed = {}
-    for name, recipe in recipes.RECIPES.items():
-        model = replace(
+    """Both recipes with small crops and few filters."""
+    models, changed = {}, {}
+    for name, group in recipes.RECIPES.items():
+        models[name] = replace(
             umfuse.load(device="cpu").config,
-            cpstn=replace(recipe.model.cpstn, filters=4, blocks=1),
+            cpstn=replace(recipes.MODELS[name].cpstn, filters=4, blocks=1),
         )
-        stages = {
+        changed[name] = {
             key: replace(
-                stage,
-                views=replace(stage.views, size=(80, 80)),
-                training=replace(stage.training, batch=2, save_every=2),
+                recipe,
+                crops=replace(recipe.crops, size=(80, 80)),
+                training=replace(recipe.training, batch=2, save_every=2),
             )
-            for key, stage in recipe.stages.items()
+            for key, recipe in group.items()
         }
-        changed[name] = replace(recipe, model=model, stages=MappingProxyType(stages))
-    monkeypatch.setattr("umfuse.train.RECIPES", changed)
+    monkeypatch.setattr(recipes, "MODELS", models)
+    monkeypatch.setattr(recipes, "RECIPES", changed)
 
 
 def train(*words: object) -> int:
@@ -167,3 +166,55 @@ def test_a_changed_config_is_refused(folder, tmp_path, capsys):
     assert train(*words, "--out", run, "--steps", 2) == 0
     assert train(*words, "--out", run, "--steps", 2, "--lr", 1e-5) == 1
     assert "other values of lr" in capsys.readouterr().err
+
+
+def test_a_wrong_call_is_not_remembered(folder, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    pairs = ("--ir", folder / "ir", "--vis", folder / "vis", "--out", run, "--steps", 2)
+    right = ("--what", "fusion", *pairs)
+
+    def no_memory(*_):
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("umfuse.train.tasks.difn.DifnTask.forward", no_memory)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            train(*right, "--batch", 4)
+    for wrong, message in (
+        (("--batch", 0), "batch must be at least 1"),
+        (("--held-out", 0.01), "is none"),
+        (("--features", tmp_path / "none.pth"), "none.pth"),
+        (("--vis", folder / "vis", "--ir", tmp_path), "no image"),
+    ):
+        assert train(*right, *wrong) == 1
+        assert message in capsys.readouterr().err
+        assert not (run / "run.json").exists()
+        assert train("--resume", run) == 2
+        assert "no run of umfuse train" in capsys.readouterr().err
+    assert train(*right) == 0
+    assert train("--resume", run) == 0
+
+
+def test_a_run_that_got_nowhere_may_be_begun_otherwise(folder, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    words = ("--what", "fusion", "--ir", folder / "ir", "--vis", folder / "vis", "--out", run)
+
+    def killed(*_, **__):
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("umfuse.train.checkpoints.write", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train(*words, "--steps", 2, "--lr", 1.0)
+    assert json.loads((run / "run.json").read_text())["lr"] == 1.0
+    assert train(*words, "--steps", 2, "--lr", 1e-4) == 0
+    assert json.loads((run / "run.json").read_text())["lr"] == 1e-4
+
+
+def test_networks_name_their_trainings_too(folder, tmp_path):
+    runs = [tmp_path / "by-network", tmp_path / "by-training"]
+    words = ("--ir", folder / "ir", "--vis", folder / "vis", "--steps", 1)
+    assert train("--stage", "difn", *words, "--out", runs[0]) == 0
+    assert train("--what", "fusion", *words, "--out", runs[1]) == 0
+    assert not moved(runs[0], umfuse.load(runs[1], device="cpu"))
+    assert json.loads((runs[0] / "run.json").read_text())["what"] == "fusion"

@@ -17,7 +17,7 @@ from PIL import Image
 import umfuse
 from umfuse import api, demo, geometry, images, metrics
 from umfuse.evaluate import EvaluationError, Summary, dataset, evaluate
-from umfuse.train.deform import protocol
+from umfuse.train.protocols import protocol
 
 SIZE, RAW_SIZE = (96, 128), (80, 100)
 NAMES = ["a", "b", "c"]

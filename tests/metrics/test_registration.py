@@ -12,7 +12,7 @@ from scipy import stats
 from skimage.metrics import mean_squared_error, normalized_mutual_information
 
 from umfuse import geometry, images, metrics
-from umfuse.train import deform
+from umfuse.train import protocols
 
 
 def entropy(*values: np.ndarray) -> float:
@@ -121,7 +121,7 @@ def test_misaligned_pairs_measure_what_the_paper_prints():
         sorted((Path(os.environ["UMFUSE_DATA"]) / "test/roadscene/ir").iterdir())
     ):
         reference = F.interpolate(images.read(path, name=path.stem).luma, (256, 256), mode="area")
-        field = deform.protocol("paper", (256, 256), seed).deform
+        field = protocols.protocol("paper", (256, 256), seed).deform
         moved, _ = geometry.warp(reference, field)
         inside = geometry.inside(geometry.to_coordinates(field), (256, 256))
         black = torch.where(inside, moved, 0.0)

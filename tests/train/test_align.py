@@ -12,8 +12,9 @@ from tiny_tasks import mrrn_task
 import umfuse
 from umfuse import demo, geometry, metrics, search
 from umfuse.pipeline import Alignment
-from umfuse.train import Aligner, MrrnWeights, PairDataset, ViewConfig, Views
+from umfuse.train import Aligner, CropConfig, Crops, PairDataset
 from umfuse.train.align import Place, largest_rectangle
+from umfuse.train.tasks import MrrnLossWeights
 
 SIZE, INFRARED_SIZE = (192, 256), (160, 200)
 
@@ -190,9 +191,9 @@ def test_the_largest_rectangle_is_valid_throughout():
 
 def test_raw_pairs_train_registration_without_any_truth(folders, known):
     pairs = PairDataset(*folders, align=Aligner(folder=known))
-    views = Views(pairs, ViewConfig(size=(96, 96), scale=(1, 1)))
-    batch = {name: value[None] for name, value in views[0].items()}
-    unknown = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.1)
+    crops = Crops(pairs, CropConfig(size=(96, 96), scale=(1, 1)))
+    batch = {name: value[None] for name, value in crops[0].items()}
+    unknown = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.1)
     parts = mrrn_task(deform=None, weights=unknown)(batch)
     parts["loss"].backward()
     assert parts["similarity"] > 0
@@ -219,3 +220,28 @@ def test_real_raw_pairs_are_aligned_to_a_few_pixels():
         errors.append(float(metrics.grid_error(transform, truth, size)))
     assert np.median(errors) < 4
     assert max(errors) < 25
+
+
+def test_places_found_in_inference_mode_can_be_trained_on(folders, tmp_path):
+    with torch.inference_mode():
+        infrared, visible = scene(1, 96, 128), scene(1, 96, 128).expand(-1, 3, -1, -1)
+        model = umfuse.load(device="cpu")
+        for aligner in (Aligner(), Aligner(model), Aligner(folder=tmp_path)):
+            for _ in range(2):
+                place = aligner.find(infrared, visible)
+                assert not any(part.is_inference() for part in place)
+    weight = torch.ones(1, 1, 96, 128, requires_grad=True)
+    (registered, _) = aligner.apply(place, weight * infrared.clone(), visible.clone())
+    registered.square().sum().backward()
+    assert weight.grad.abs().sum() > 0
+
+
+def test_a_dataset_is_aligned_as_it_would_have_been(folders, known):
+    raw = PairDataset(*folders, only=["good"])
+    before = raw[0]
+    aligned = raw.aligned(Aligner(folder=known))
+    expected = PairDataset(*folders, only=["good"], align=Aligner(folder=known))
+    assert aligned.confidence == expected.confidence
+    assert all(torch.equal(aligned[0][name], expected[0][name]) for name in before)
+    assert raw.align is None
+    assert all(torch.equal(raw[0][name], before[name]) for name in before)

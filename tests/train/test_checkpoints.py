@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny import CONFIG, Noise, Task, equal
 
-from umfuse.train import checkpoints, fit, latest
+from umfuse.train import checkpoints, fit
+from umfuse.train.checkpoints import latest
 
 
 def names(run):

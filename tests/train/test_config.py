@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from umfuse.train import TrainConfig, read_config
-from umfuse.train.config import write_config
+from umfuse.train import TrainConfig
+from umfuse.train.config import read_config, write_config
 
 
 def test_the_rate_rises_then_falls():
@@ -74,3 +74,17 @@ def test_only_what_changes_the_result_is_in_conflict():
     assert longer.conflicts(config, 50) == ["steps"]
     assert longer.conflicts(config, 10) == []  # the rates of the warm-up are the same
     assert replace(longer, final_lr=1).conflicts(replace(config, final_lr=1), 50) == []
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_bf16_is_used_where_the_device_has_it_unless_it_is_said(native, monkeypatch):
+    asked = []
+    monkeypatch.setattr("umfuse.train.config.has_bf16", lambda kind: asked.append(kind) or native)
+    config = TrainConfig(steps=1)
+    assert config.bf16 is None
+    assert config.settled("cuda").bf16 is native
+    assert asked == ["cuda"]
+    for said in (False, True):
+        assert replace(config, bf16=said).settled("cuda").bf16 is said
+        assert config.settled("cuda", replace(config, bf16=said)).bf16 is said
+    assert asked == ["cuda"]

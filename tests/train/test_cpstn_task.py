@@ -3,7 +3,8 @@ import torch
 from tiny_tasks import PAPER_CPSTN, cpstn_task, cycle_task, slopes
 
 from umfuse.networks import Cpstn, CpstnConfig
-from umfuse.train import CpstnTask, CpstnWeights, losses
+from umfuse.train import losses
+from umfuse.train.tasks import CpstnLossWeights, CpstnTask
 
 NOTHING = dict.fromkeys(
     ("content", "edge", "structure", "perceptual", "style", "adversarial", "critic"), 0.0
@@ -11,7 +12,7 @@ NOTHING = dict.fromkeys(
 
 
 def only(**weights):
-    return CpstnWeights(**{**NOTHING, **weights})
+    return CpstnLossWeights(**{**NOTHING, **weights})
 
 
 def players(task):
@@ -99,7 +100,7 @@ def test_without_a_way_back_there_is_no_cycle(batch):
     assert parts["perceptual"] == parts["style"] == 0
     assert task.back is None
     with pytest.raises(ValueError, match="compare cycles: pass the way back"):
-        cpstn_task(CpstnWeights(style=100))
+        cpstn_task(CpstnLossWeights(style=100))
 
 
 def test_a_way_back_that_is_none_is_refused():

@@ -4,7 +4,9 @@ import torch
 from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader
 
-from umfuse.train import PairDataset, Photometric, Rendered, ViewConfig, Views
+from umfuse.train import CropConfig, Crops, PairDataset
+from umfuse.train.augment import Photometric
+from umfuse.train.data import Rendered, hold_out
 
 
 def test_pairs_meet_by_stem_and_stay_in_range(pair_folders):
@@ -78,52 +80,54 @@ def test_the_cache_keeps_within_its_room(pair_folders):
     assert pairs[1]["infrared"].max() == 0
 
 
-def test_a_view_depends_on_its_number_alone(pair_folders):
-    looks = Photometric(gamma=0.5, contrast=0.3, brightness=0.1, noise=0.05, blur=1, invert=0.5)
-    config = ViewConfig(size=(40, 48), infrared=looks, visible=looks)
-    views = Views(PairDataset(*pair_folders), config, seed=1)
-    seen = [views[k] for k in range(6)]
-    again = Views(PairDataset(*pair_folders), config, seed=1)[4]
+def test_a_crop_depends_on_its_number_alone(pair_folders):
+    augmentation = Photometric(
+        gamma=0.5, contrast=0.3, brightness=0.1, noise=0.05, blur=1, invert=0.5
+    )
+    config = CropConfig(size=(40, 48), infrared=augmentation, visible=augmentation)
+    crops = Crops(PairDataset(*pair_folders), config, seed=1)
+    seen = [crops[k] for k in range(6)]
+    again = Crops(PairDataset(*pair_folders), config, seed=1)[4]
     for name, value in again.items():
         assert torch.equal(value, seen[4][name])
     assert seen[0]["infrared"].shape == (1, 40, 48)
     assert not torch.equal(seen[0]["infrared"], seen[3]["infrared"])
-    other = Views(PairDataset(*pair_folders), config, seed=2)[4]
+    other = Crops(PairDataset(*pair_folders), config, seed=2)[4]
     assert not torch.equal(other["infrared"], again["infrared"])
 
 
 def test_every_pair_is_seen_once_an_epoch(pair_folders):
     pairs = PairDataset(*pair_folders)
-    whole = ViewConfig(size=(72, 96), scale=(1, 1), flip=False)
-    views = Views(pairs, whole)
+    whole = CropConfig(size=(72, 96), scale=(1, 1), flip=False)
+    crops = Crops(pairs, whole)
     for epoch in range(3):
-        seen = [views[3 * epoch + k]["infrared"] for k in range(3)]
-        found = [[torch.equal(view, pairs[i]["infrared"]) for i in range(3)] for view in seen]
+        seen = [crops[3 * epoch + k]["infrared"] for k in range(3)]
+        found = [[torch.equal(crop, pairs[i]["infrared"]) for i in range(3)] for crop in seen]
         assert sorted(row.index(True) for row in found) == [0, 1, 2]
 
 
 def test_both_images_are_cropped_alike(pair_folders):
     ir, _ = pair_folders
-    views = Views(PairDataset(ir, ir), ViewConfig(size=(40, 40), scale=(0.7, 1.4)))
+    crops = Crops(PairDataset(ir, ir), CropConfig(size=(40, 40), scale=(0.7, 1.4)))
     for k in range(8):
-        view = views[k]
-        assert (view["infrared"] - view["visible"]).abs().max() < 1e-5
+        crop = crops[k]
+        assert (crop["infrared"] - crop["visible"]).abs().max() < 1e-5
 
 
 def test_small_pictures_are_enlarged_to_the_crop(pair_folders):
-    views = Views(PairDataset(*pair_folders), ViewConfig(size=(128, 128)))
-    assert views[0]["visible"].shape == (3, 128, 128)
+    crops = Crops(PairDataset(*pair_folders), CropConfig(size=(128, 128)))
+    assert crops[0]["visible"].shape == (3, 128, 128)
 
 
 def test_several_sets_are_joined_and_collated(pair_folders):
     pairs = PairDataset(*pair_folders)
-    views = Views(ConcatDataset([pairs, pairs]), ViewConfig(size=(32, 32)))
-    batch = next(iter(DataLoader(views, batch_size=4, sampler=range(4))))
+    crops = Crops(ConcatDataset([pairs, pairs]), CropConfig(size=(32, 32)))
+    batch = next(iter(DataLoader(crops, batch_size=4, sampler=range(4))))
     assert batch["infrared"].shape == (4, 1, 32, 32)
     assert batch["seed"].shape == (4,)
 
 
-def test_looks_do_nothing_at_zero_and_stay_in_range():
+def test_augmentation_do_nothing_at_zero_and_stay_in_range():
     image = torch.rand(1, 20, 30)
     generator = torch.Generator().manual_seed(0)
     assert torch.equal(Photometric()(image, generator), image)
@@ -150,20 +154,20 @@ def test_a_curve_changes_levels_not_places():
     assert torch.equal(never, image)
 
 
-def test_looks_are_exact_under_autocast():
-    looks, image = Photometric(blur=3.0, curve=1.0), torch.rand(1, 24, 24)
-    expected = looks(image, torch.Generator().manual_seed(1))
+def test_augmentation_are_exact_under_autocast():
+    augmentation, image = Photometric(blur=3.0, curve=1.0), torch.rand(1, 24, 24)
+    expected = augmentation(image, torch.Generator().manual_seed(1))
     with torch.autocast("cpu", torch.bfloat16):
-        found = looks(image, torch.Generator().manual_seed(1))
+        found = augmentation(image, torch.Generator().manual_seed(1))
     assert found.dtype == torch.float32
     assert torch.equal(found, expected)
 
 
 def test_white_that_is_blurred_and_inverted_stays_a_number():
-    looks = Photometric(gamma=0.7, blur=1.5, invert=1.0)
+    augmentation = Photometric(gamma=0.7, blur=1.5, invert=1.0)
     white = torch.ones(1, 40, 40)
     for seed in range(20):
-        assert looks(white, torch.Generator().manual_seed(seed)).isfinite().all()
+        assert augmentation(white, torch.Generator().manual_seed(seed)).isfinite().all()
 
 
 def test_lost_colour_leaves_three_equal_channels():
@@ -180,5 +184,55 @@ def test_a_rendered_pseudo_infrared_is_cropped_with_its_pair(pair_folders):
             return 1 - visible[:, :1]
 
     rendered = Rendered(PairDataset(*pair_folders), Negative())
-    view = Views(rendered, ViewConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
-    assert (view["pseudo"] - (1 - view["visible"][:1])).abs().max() < 1e-5
+    crop = Crops(rendered, CropConfig(size=(40, 40), scale=(0.7, 1.4)))[2]
+    assert (crop["pseudo"] - (1 - crop["visible"][:1])).abs().max() < 1e-5
+
+
+class Negative(torch.nn.Module):
+    """Renders what is bright dark, and counts how often."""
+
+    calls = 0
+
+    def forward(self, visible):
+        self.calls += 1
+        return 1 - visible[:, :1]
+
+
+def test_rendered_images_keep_within_their_room(pair_folders):
+    one = 72 * 96 * 4  # float32 bytes
+    for room, calls in ((0, 6), (one, 5), (2 * one + 1, 4), (3 * one, 3)):
+        network = Negative()
+        rendered = Rendered(PairDataset(*pair_folders), network, cache=room)
+        first, second = ([rendered[k]["pseudo"] for k in range(3)] for _ in range(2))
+        assert network.calls == calls
+        assert all(torch.equal(*both) for both in zip(first, second, strict=True))
+
+
+def test_what_is_kept_can_be_trained_on_whoever_asked_first(pair_folders):
+    rendered = Rendered(PairDataset(*pair_folders), Negative())
+    with torch.inference_mode():
+        rendered[0]
+    weight = torch.ones((), requires_grad=True)
+    for index in (0, 1):
+        for image in rendered[index].values():
+            (weight * image).square().sum().backward()
+            assert weight.grad > 0
+
+
+def test_each_camera_has_a_range_of_its_own(pair_folders):
+    plain = PairDataset(*pair_folders)[0]
+    pairs = PairDataset(*pair_folders, ir_range=(0, 510), vis_range=(0, 1020))
+    torch.testing.assert_close(pairs[0]["infrared"], plain["infrared"] / 2)
+    torch.testing.assert_close(pairs[0]["visible"], plain["visible"] / 4)
+
+
+def test_the_held_out_are_spread_and_the_rest_is_the_rest():
+    pairs = [{"infrared": torch.full((1, 1, 1), float(k))} for k in range(10)]
+
+    def numbers(part):
+        return [int(part[k]["infrared"]) for k in range(len(part))]
+
+    rest, held = hold_out(pairs, 0.3)
+    assert numbers(held) == [1, 4, 7]
+    assert sorted(numbers(rest) + numbers(held)) == list(range(10))
+    assert hold_out(pairs, 0) == (pairs, None)

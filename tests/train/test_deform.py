@@ -8,13 +8,9 @@ import torch
 import torch.nn.functional as F
 
 from umfuse import geometry
-from umfuse.train.deform import (
-    PROTOCOLS,
-    DeformConfig,
-    deformation,
-    protocol,
-    read_absolute_grid,
-)
+from umfuse.train.deform import DeformConfig, deformation
+from umfuse.train.grids import read_absolute_grid
+from umfuse.train.protocols import PROTOCOLS, protocol
 
 KINDS = ("affine", "perspective", "elastic", "parallax")
 

@@ -2,9 +2,10 @@ import torch
 from tiny_tasks import difn_task
 
 from umfuse.filters import luma
-from umfuse.train import DifnWeights, losses
+from umfuse.train import losses
+from umfuse.train.tasks import DifnLossWeights
 
-WEIGHTS = DifnWeights(structure=1, gradient=2, saliency=3, differences=4, fidelity=5)
+WEIGHTS = DifnLossWeights(structure=1, gradient=2, saliency=3, differences=4, fidelity=5)
 
 
 def test_parts_are_summed_by_their_weights(batch):
@@ -35,5 +36,5 @@ def test_terms_that_do_not_weigh_are_not_computed(batch, monkeypatch):
 
     monkeypatch.setattr(losses, "differences", computed)
     monkeypatch.setattr(losses, "fidelity", computed)
-    parts = difn_task(DifnWeights(differences=0, fidelity=0))(batch)
+    parts = difn_task(DifnLossWeights(differences=0, fidelity=0))(batch)
     assert parts["differences"] == parts["fidelity"] == 0

@@ -9,8 +9,9 @@ import torch
 from tiny import Noise
 from two_processes import SHARED, Apart
 
-from umfuse.train import fit, latest
-from umfuse.train.distributed import join
+from umfuse.train import fit
+from umfuse.train.checkpoints import latest
+from umfuse.train.distributed import is_first, join
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +82,12 @@ def test_the_first_process_validates_for_both(folder):
     assert names == ["best", "step-00000002", "step-00000004"]
 
 
+def test_the_first_process_alone_says_that_the_run_has_started(folder):
+    assert (folder / "started-0").read_text() == "started"
+    assert (folder / "started-1").read_text() == ""
+    assert [(folder / f"first-{rank}").read_text() for rank in (0, 1)] == ["True", "False"]
+
+
 def test_nan_in_one_stops_both_and_leaves_the_whole_batch(folder):
     assert "at step 2" in (folder / "error-0").read_text()
     assert "at step 2" in (folder / "error-1").read_text()
@@ -101,3 +108,6 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
     world = join("cpu")
     assert (world.rank, world.size, world.device) == (0, 1, torch.device("cpu"))
     assert world.gather("own") == ["own"]
+    assert is_first()
+    assert join(None, torch.device("meta")).device == torch.device("meta")
+    assert join("cpu", torch.device("meta")).device == torch.device("cpu")

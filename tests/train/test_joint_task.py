@@ -5,7 +5,7 @@ import torch
 from tiny_tasks import cycle_task, descend, difn_task, joint_task, mrrn_task, slopes
 
 from umfuse.networks import Cpstn, CpstnConfig
-from umfuse.train import CpstnWeights, JointTask, JointWeights, MrrnWeights
+from umfuse.train.tasks import CpstnLossWeights, JointLossWeights, JointTask, MrrnLossWeights
 
 
 def test_every_network_moves(batch):
@@ -46,7 +46,7 @@ def test_registration_to_the_visible_image_leaves_cpstn_alone(batch):
 
 def test_the_loss_is_the_sum_of_the_three(batch):
     task = joint_task()
-    task.weights = JointWeights(cpstn=1, mrrn=2, difn=3)
+    task.weights = JointLossWeights(cpstn=1, mrrn=2, difn=3)
     parts = task(batch)
     expected = parts["cpstn"] + 2 * parts["mrrn"] + 3 * parts["difn"]
     torch.testing.assert_close(parts["loss"], expected)
@@ -81,9 +81,9 @@ def test_a_cpstn_that_would_be_frozen_is_refused():
 
 
 def test_it_needs_no_truth(batch):
-    unknown = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=10)
+    unknown = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=10)
     task = JointTask(
-        cycle_task(CpstnWeights()), mrrn_task(deform=None, weights=unknown), difn_task()
+        cycle_task(CpstnLossWeights()), mrrn_task(deform=None, weights=unknown), difn_task()
     )
     parts = task(batch)
     assert parts["loss"].isfinite()

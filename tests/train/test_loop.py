@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import signal
@@ -16,7 +17,10 @@ from umfuse import geometry, images
 from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig, Difn, DifnConfig, MrrnConfig
 from umfuse.pipeline import Umfuse
-from umfuse.train import DifnTask, PairDataset, ViewConfig, Views, fit, latest
+from umfuse.train import CropConfig, Crops, PairDataset, fit
+from umfuse.train.checkpoints import latest
+from umfuse.train.config import read_config
+from umfuse.train.tasks import DifnTask
 
 
 def lines(run):
@@ -116,11 +120,11 @@ def test_the_papers_optimiser_is_adam_at_a_constant_rate(tmp_path):
     papers = replace(
         CONFIG, lr=1e-3, betas=(0.9, 0.999), weight_decay=0, warmup=0, final_lr=1, clip=None, ema=0
     )
-    ours, theirs, views = Task(dropout=0), Task(dropout=0), Noise()
-    average = fit(ours, views, papers, tmp_path)
+    ours, theirs, crops = Task(dropout=0), Task(dropout=0), Noise()
+    average = fit(ours, crops, papers, tmp_path)
     adam = torch.optim.Adam(theirs.network.parameters(), 1e-3)
     for step in range(papers.steps):
-        pair = views[2 * step], views[2 * step + 1]
+        pair = crops[2 * step], crops[2 * step + 1]
         adam.zero_grad()
         theirs({name: torch.stack([one[name] for one in pair]) for name in pair[0]})[
             "loss"
@@ -132,7 +136,7 @@ def test_the_papers_optimiser_is_adam_at_a_constant_rate(tmp_path):
 
 
 class Plain(Task):
-    """Draws nothing: its loss on a batch is the mean of those on the views."""
+    """Draws nothing: its loss on a batch is the mean of those on the crops."""
 
     def __init__(self):
         super().__init__(dropout=0)
@@ -233,8 +237,8 @@ def test_nan_stops_the_run_and_leaves_the_batch(tmp_path):
     with pytest.raises(FloatingPointError, match="at step 6"):
         fit(task, Noise(), CONFIG, tmp_path)
     bad = torch.load(tmp_path / "nan_batch.pt", weights_only=True)
-    views = Noise()
-    expected = torch.stack([views[12]["image"], views[13]["image"]])
+    crops = Noise()
+    expected = torch.stack([crops[12]["image"], crops[13]["image"]])
     assert torch.equal(bad["batch"]["image"], expected)
     assert latest(tmp_path).name == "step-00000005"
     assert all(bool(p.isfinite().all()) for p in task.parameters())
@@ -316,7 +320,7 @@ def test_a_best_that_is_not_measured_is_refused(tmp_path):
 
 
 def test_a_run_folder_loads_as_a_model(tmp_path, pair_folders):
-    views = Views(PairDataset(*pair_folders), ViewConfig(size=(48, 48)))
+    crops = Crops(PairDataset(*pair_folders), CropConfig(size=(48, 48)))
     sizes = UmfuseConfig(
         CpstnConfig(filters=4, blocks=1), MrrnConfig(channels=(4, 4)), DifnConfig(features=4)
     )
@@ -327,7 +331,7 @@ def test_a_run_folder_loads_as_a_model(tmp_path, pair_folders):
         model.save_pretrained(folder)
 
     run, config = tmp_path / "run", replace(CONFIG, steps=4, save_every=2)
-    average = fit(DifnTask(Difn(sizes.difn)), views, config, run, export=export)
+    average = fit(DifnTask(Difn(sizes.difn)), crops, config, run, export=export)
     for folder in (run, run / "checkpoints/step-00000004"):
         assert equal(umfuse.load(folder, device="cpu").difn, average.network)
     assert not equal(umfuse.load(run / "checkpoints/step-00000002").difn, average.network)
@@ -346,6 +350,70 @@ def test_what_the_caller_draws_changes_nothing(tmp_path):
     hooks = {"validate": draw, "validate_every": 1, "sample": sample, "sample_every": 2}
     average = fit(Task(), Noise(), CONFIG, tmp_path / "with", export=draw, **hooks)
     assert equal(average, expected)
+
+
+@pytest.mark.parametrize("poison", [None, 7])
+@pytest.mark.parametrize("stop", [None, 4])
+def test_the_callers_randomness_goes_on_as_if_nothing_had_been_drawn(tmp_path, poison, stop):
+    task = Task(poison=poison)
+    torch.manual_seed(11)
+    before = torch.get_rng_state()
+    with contextlib.nullcontext() if poison is None else pytest.raises(FloatingPointError):
+        fit(task, Noise(), CONFIG, tmp_path, stop=stop)
+        if poison is not None:
+            fit(task, Noise(), CONFIG, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# ---- what a folder remembers --------------------------------------------------------
+
+
+class TooLarge(Task):
+    """Has no room for its first batch."""
+
+    def forward(self, batch):
+        raise RuntimeError("out of memory")
+
+
+def test_what_could_not_make_a_step_is_not_remembered(tmp_path):
+    began = []
+    wrong = replace(CONFIG, lr=3.0, bf16=True, channels_last=False)
+    for task, error in ((OnePlayer(), ValueError), (TooLarge(), RuntimeError)):
+        with pytest.raises(error):
+            fit(task, Noise(), wrong, tmp_path / "run", started=lambda: began.append(1))
+        assert not (tmp_path / "run/train.json").exists()
+        assert not began
+    expected = fit(Task(), Noise(), CONFIG, tmp_path / "straight")
+    average = fit(Task(), Noise(), CONFIG, tmp_path / "run", started=lambda: began.append(1))
+    assert equal(average, expected)
+    assert read_config(tmp_path / "run") == CONFIG
+    assert began == [1]
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_run_goes_on_with_the_precision_that_it_began_with(tmp_path, native, monkeypatch):
+    auto = replace(CONFIG, bf16=None)
+    monkeypatch.setattr("umfuse.train.config.has_bf16", lambda kind: native)
+    expected = fit(Task(), Noise(), replace(CONFIG, bf16=native), tmp_path / "straight")
+    fit(Task(), Noise(), auto, tmp_path / "run", stop=5)
+    assert read_config(tmp_path / "run").bf16 is native
+    monkeypatch.setattr("umfuse.train.config.has_bf16", lambda kind: not native)
+    assert equal(fit(Task(), Noise(), auto, tmp_path / "run"), expected)
+
+
+def test_a_task_is_trained_where_it_is_unless_it_is_said(tmp_path):
+    class Elsewhere(Exception):
+        pass
+
+    def join(device, here):
+        raise Elsewhere(device, here)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("umfuse.train.distributed.join", join)
+        for device in (None, "cpu"):
+            with pytest.raises(Elsewhere) as asked:
+                fit(Task().to("meta"), Noise(), replace(CONFIG, device=device), tmp_path)
+            assert asked.value.args == (device, torch.device("meta"))
 
 
 # ---- what a run tells ---------------------------------------------------------------
@@ -471,7 +539,9 @@ def test_a_run_on_the_gpu_goes_on_bit_for_bit(tmp_path):
         expected = fit(Task(), Noise(), ON_GPU, tmp_path / "straight")
         fit(Task(), Noise(), ON_GPU, tmp_path / "stopped", stop=5)
         torch.cuda.manual_seed(123)
+        before = torch.cuda.get_rng_state()
         assert equal(fit(Task(), Noise(), ON_GPU, tmp_path / "stopped"), expected)
+        assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
 @pytest.mark.gpu

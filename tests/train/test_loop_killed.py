@@ -14,7 +14,8 @@ import pytest
 import torch
 from tiny import CONFIG, Noise, Task
 
-from umfuse.train import checkpoints, fit, latest
+from umfuse.train import checkpoints, fit
+from umfuse.train.checkpoints import latest
 
 pytestmark = [
     pytest.mark.slow,

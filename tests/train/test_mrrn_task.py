@@ -6,10 +6,11 @@ from tiny_tasks import descend, mrrn_task
 from umfuse import geometry
 from umfuse.networks import Cpstn, CpstnConfig
 from umfuse.networks.mrrn import MrrnOutput
-from umfuse.train import MrrnWeights, Photometric
+from umfuse.train.augment import Photometric
+from umfuse.train.tasks import MrrnLossWeights
 from umfuse.train.tasks.mrrn import _at_level
 
-UNKNOWN = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.05)
+UNKNOWN = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=0.05)
 
 
 class Says(torch.nn.Module):
@@ -39,7 +40,7 @@ def test_a_protocol_may_deform(batch):
 
 
 def test_it_draws_from_the_seed_of_the_batch(batch):
-    task = mrrn_task(mono=0.5)
+    task = mrrn_task(single_modality=0.5)
     first = task(batch)["loss"]
     assert torch.equal(task(batch)["loss"], first)
     other = task({**batch, "seed": torch.tensor([99, 4])})["loss"]
@@ -47,9 +48,9 @@ def test_it_draws_from_the_seed_of_the_batch(batch):
 
 
 @pytest.mark.parametrize("pseudo", [False, True])
-def test_views_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
-    """Both images are then of the infrared or of the visible image, one with other looks."""
-    task, seen = mrrn_task(mono=1.0, looks=Photometric(gamma=0.5)), []
+def test_crops_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
+    """Both images are then of the infrared or of the visible image, one with other augmentation."""
+    task, seen = mrrn_task(single_modality=1.0, augmentation=Photometric(gamma=0.5)), []
     monkeypatch.setattr(task, "terms", lambda *args: seen.append(args[:3]) or 1 / 0)
     if pseudo:
         batch = {**batch, "pseudo": torch.rand_like(batch["infrared"])}
@@ -72,7 +73,7 @@ def test_views_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
 
 def test_the_matching_term_falls_as_descriptors_learn(batch):
     torch.manual_seed(0)
-    history = descend(mrrn_task(weights=MrrnWeights(distance=0, match=1)), batch, 15, 4e-3)
+    history = descend(mrrn_task(weights=MrrnLossWeights(distance=0, match=1)), batch, 15, 4e-3)
     assert history[-1]["match"] < 0.9 * history[0]["match"]
 
 
@@ -165,7 +166,8 @@ def test_a_pair_with_no_truth_has_no_error_to_tell(batch):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"weights": UNKNOWN, "mono": 0.5}, {"weights": MrrnWeights(match=0)}]
+    "changes",
+    [{}, {"weights": UNKNOWN, "single_modality": 0.5}, {"weights": MrrnLossWeights(match=0)}],
 )
 def test_terms_that_need_a_truth_are_refused_without_one(changes):
     with pytest.raises(ValueError, match="no displacement is known"):

@@ -11,7 +11,8 @@ from scenes import scene
 from torch import nn
 
 from umfuse import weights
-from umfuse.train import Mind, Vgg19, losses, perceptual, vgg19
+from umfuse.train import losses, perceptual
+from umfuse.train.perceptual import Mind, Vgg19, vgg19
 from umfuse.weights import WeightsError
 
 SIZES = (64, 64, "M", 128, 128, "M", *(4 * [256]), "M", *(4 * [512]), "M", *(4 * [512]), "M")

@@ -12,7 +12,8 @@ from tiny_tasks import (
 )
 
 from umfuse.networks import MrrnConfig
-from umfuse.train import Grouped, MrrnWeights
+from umfuse.train.learner import Grouped
+from umfuse.train.tasks import MrrnLossWeights
 from umfuse.train.tasks.common import total
 
 PAPER_SIZES = MrrnConfig(channels=(4, 8), decoder=(8,), refine=(8,))
@@ -74,7 +75,7 @@ def test_groups_hold_every_trained_parameter_once(make):
 
 
 def test_the_sum_wants_every_part():
-    weights = MrrnWeights(distance=2, match=0, similarity=3, reverse=0, smooth=0.5)
+    weights = MrrnLossWeights(distance=2, match=0, similarity=3, reverse=0, smooth=0.5)
     parts = {name: torch.tensor(1.0) for name in ("distance", "match", "similarity", "reverse")}
     with pytest.raises(KeyError, match="smooth"):
         total(parts, weights)
@@ -92,7 +93,7 @@ def test_the_papers_mrrn_trains_too(batch):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("make", [*TASKS.values(), lambda: mrrn_task(mono=1.0)])
+@pytest.mark.parametrize("make", [*TASKS.values(), lambda: mrrn_task(single_modality=1.0)])
 def test_a_task_runs_on_a_gpu(batch, make):
     task = make().cuda()
     on_gpu = {name: value.cuda() for name, value in batch.items()}

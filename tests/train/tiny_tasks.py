@@ -3,23 +3,23 @@
 import torch
 
 from umfuse.networks import Cpstn, CpstnConfig, Difn, DifnConfig, Matcher, MatcherConfig, Mrrn
-from umfuse.train import (
+from umfuse.train import DeformConfig
+from umfuse.train.tasks import (
+    CpstnLossWeights,
     CpstnTask,
-    CpstnWeights,
-    DeformConfig,
+    DifnLossWeights,
     DifnTask,
-    DifnWeights,
     JointTask,
+    MrrnLossWeights,
     MrrnTask,
-    MrrnWeights,
 )
 
 MATCHER = MatcherConfig(channels=(8, 12, 16), descriptor=12, context=8, width=12, radius=(1, 2))
-PAPER_CPSTN = CpstnWeights(
+PAPER_CPSTN = CpstnLossWeights(
     content=8, edge=8, structure=0, perceptual=1, style=100, adversarial=1, critic=1
 )
-PAPER_MRRN = MrrnWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=10)
-PAPER_DIFN = DifnWeights(structure=1, gradient=20, saliency=5, differences=0, fidelity=0)
+PAPER_MRRN = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=10)
+PAPER_DIFN = DifnLossWeights(structure=1, gradient=20, saliency=5, differences=0, fidelity=0)
 
 
 def difn_task(weights=None):
@@ -36,14 +36,14 @@ def cycle_task(weights=PAPER_CPSTN, **options):
 
 
 def mrrn_task(config=MATCHER, **changes):
-    changes = {"deform": DeformConfig(mean=(2, 2)), "mono": 0.0, "margin": 8, **changes}
+    changes = {"deform": DeformConfig(mean=(2, 2)), "single_modality": 0.0, "margin": 8, **changes}
     network = Matcher(config) if isinstance(config, MatcherConfig) else Mrrn(config)
     return MrrnTask(network, **changes)
 
 
 def joint_task():
     return JointTask(
-        cycle_task(), mrrn_task(weights=MrrnWeights(similarity=1, reverse=0.2)), difn_task()
+        cycle_task(), mrrn_task(weights=MrrnLossWeights(similarity=1, reverse=0.2)), difn_task()
     )
 
 

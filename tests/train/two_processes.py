@@ -11,7 +11,7 @@ from tiny import CONFIG, Noise, Task
 from torch import nn
 
 from umfuse.train import fit
-from umfuse.train.distributed import World, join
+from umfuse.train.distributed import World, is_first, join
 
 SHARED = replace(CONFIG, batch=4, workers=1)
 
@@ -51,6 +51,7 @@ def gradients(world: World, folder: Path) -> None:
 
 def main(folder: Path) -> None:
     world = join("cpu")
+    (folder / f"first-{world.rank}").write_text(str(is_first()))
     gradients(world, folder)
 
     task = Apart()
@@ -63,7 +64,7 @@ def main(folder: Path) -> None:
     for name, one in (("resumed", resumed), ("straight", straight)):
         torch.save(one.state_dict(), folder / f"{name}-{world.rank}.pt")
 
-    calls = []
+    calls, started = [], []
     fit(
         Task(),
         Noise(),
@@ -72,7 +73,9 @@ def main(folder: Path) -> None:
         validate=lambda average: calls.append("validate") or {"score": 1.0},
         validate_every=2,
         best="score",
+        started=lambda: started.append("started"),
     )
+    (folder / f"started-{world.rank}").write_text(" ".join(started))
     (folder / f"calls-{world.rank}").write_text(" ".join(calls))
 
     try:

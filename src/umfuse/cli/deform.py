@@ -14,7 +14,7 @@ from typing import cast
 from umfuse import __version__
 from umfuse.cli.common import Commands, Options, UsageError
 
-PROTOCOLS = ("paper", "large")  # of umfuse.train.deform, named here so that help is instant
+PROTOCOLS = ("paper", "large")  # of umfuse.train.protocols, named here so that help is instant
 
 
 def add_commands(commands: Commands, shared: Options) -> None:
@@ -91,7 +91,7 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
 
     from umfuse import geometry, images
     from umfuse.evaluate.dataset import write_displacement
-    from umfuse.train.deform import protocol
+    from umfuse.train.protocols import protocol
 
     # The range is of no matter: values are moved, and given back in their own units.
     infrared, visible = (images.read(files[key], range="minmax") for key in ("ir", "vis"))

@@ -6,21 +6,22 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from umfuse.cli.common import Commands, Options, UsageError
 
 if TYPE_CHECKING:
     from umfuse.pipeline import Umfuse
-    from umfuse.train import PairDataset, Stage
+    from umfuse.train import PairDataset, Recipe
+    from umfuse.train.tuning import What
 
-STAGES = ("cpstn", "mrrn", "difn", "joint")
+WHAT = ("registration", "fusion", "translation", "joint", "all")
+NETWORKS = {"mrrn": "registration", "difn": "fusion", "cpstn": "translation"}  # by their trainings
 NOTE = "run.json"  # what a run was asked for, beside its checkpoints
 KEPT = (
-    *("stage", "ir", "vis", "source", "recipe", "unregistered", "held_out", "range", "features"),
-    *("steps", "batch", "lr", "seed"),
+    *("what", "ir", "vis", "source", "recipe", "unregistered", "held_out", "ir_range", "vis_range"),
+    *("features", "steps", "batch", "lr", "seed"),
 )
 
 
@@ -34,7 +35,12 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "weights: umfuse.load(RUN), or --weights RUN of the other commands.",
     )
     train.add_argument(
-        "--stage", choices=(*STAGES, "all"), help="the network to train, all at once, or in turn"
+        "--what",
+        "--stage",
+        type=lambda text: NETWORKS.get(text, text),
+        choices=WHAT,
+        help="what to train; joint: all at once, all: one after the other. The name of the network "
+        "(mrrn, difn, cpstn) says the same",
     )
     train.add_argument("--ir", type=Path, metavar="DIR", help="infrared images")
     train.add_argument("--vis", type=Path, metavar="DIR", help="visible images")
@@ -43,15 +49,15 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "--from",
         dest="source",
         metavar="WEIGHTS",
-        help="fine-tune these: name, folder or Hub repository (mrrn then learns what the search "
-        "leaves); default: start anew",
+        help="fine-tune these: name, folder or Hub repository (registration then learns what the "
+        "search leaves); default: start anew",
     )
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument(
         "--unregistered",
         action="store_true",
-        help="the pairs are not aligned: align them first; mrrn then trains without known "
-        "displacement",
+        help="the pairs are not aligned: align them first; registration then trains without "
+        "known displacement",
     )
     train.add_argument(
         "--held-out",
@@ -63,11 +69,11 @@ def add_commands(commands: Commands, shared: Options) -> None:
     train.add_argument(
         "--features", help="of perceptual terms: mind, vgg19 or a file of it; default: the recipe's"
     )
-    train.add_argument("--steps", type=int, help="of each stage; default: the recipe's")
+    train.add_argument("--steps", type=int, help="of each training; default: the recipe's")
     train.add_argument("--batch", type=int, help="default: the recipe's")
     train.add_argument("--lr", type=float, help="peak learning rate; default: the recipe's")
     train.add_argument("--seed", type=int, default=0)
-    train.add_argument("--workers", type=int, default=0, help="processes that prepare views")
+    train.add_argument("--workers", type=int, default=0, help="processes that prepare crops")
     train.add_argument("--tensorboard", action="store_true")
     train.add_argument(
         "--resume", type=Path, metavar="RUN", help="go on with a run as it was begun"
@@ -83,77 +89,77 @@ def _share(text: str) -> float:
 
 
 def _train(options: argparse.Namespace) -> int:
+    # Until the shared options are called so.
+    options.ir_range = getattr(options, "ir_range", getattr(options, "range", None))
+    options.vis_range = getattr(options, "vis_range", None)
     if options.resume is not None:
         _recall(options)
-    missing = [name for name in ("stage", "ir", "vis", "out") if getattr(options, name) is None]
+    missing = [name for name in ("what", "ir", "vis", "out") if getattr(options, name) is None]
     if missing:
         names = ", ".join(f"--{name}" for name in missing)
         raise UsageError(f"expected {names}, or --resume RUN")
     for folder in (options.ir, options.vis):
         if not folder.is_dir():
             raise UsageError(f"{folder} is not a folder of images")
+    asked = _asked(options)
+    _refuse_changes(options.out, asked)
 
     import torch
 
     from umfuse import Umfuse
-    from umfuse.train import RECIPES, perceptual, recipes
+    from umfuse.train import fine_tune, perceptual, recipes
+    from umfuse.train.distributed import is_first
 
     torch.manual_seed(options.seed)
     if options.source is None:
-        model = Umfuse(RECIPES[options.recipe].model)
+        model = Umfuse(recipes.MODELS[options.recipe])
     else:
         model = Umfuse.from_pretrained(options.source)
     features = None if options.features is None else perceptual.load(options.features)
-    stages = dict(_stages(options))
-    _remember(options)
-    pairs, held_out = _pairs(options, model)
-    for name, stage in stages.items():
-        folder = options.out if len(stages) == 1 else options.out / name
-        print(f"umfuse: {name}, {stage.training.steps} steps in {folder}", file=sys.stderr)
-        recipes.train(stage, model, pairs, folder, features=features, held_out=held_out)
-        if len(stages) > 1:
+    trainings = dict(_trainings(options))
+    pairs = _pairs(options, model)
+    for name, what in trainings.items():
+        folder = options.out if len(trainings) == 1 else options.out / name
+        print(f"umfuse: {name}, in {folder}", file=sys.stderr)
+        fine_tune(
+            model,
+            pairs,
+            folder,
+            what,
+            steps=options.steps,
+            batch=options.batch,
+            lr=options.lr,
+            seed=options.seed,
+            device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            registered=not options.unregistered,
+            held_out=options.held_out,
+            features=features,
+            workers=options.workers,
+            tensorboard=options.tensorboard,
+            started=lambda: _remember(options.out, asked),
+        )
+        if len(trainings) > 1 and is_first():
             model.save_pretrained(options.out)
     print(options.out)
     return 0
 
 
-def _stages(options: argparse.Namespace) -> Iterator[tuple[str, Stage]]:
-    """Yields the stages that were asked for, with the changes to them."""
-    import torch
+def _trainings(options: argparse.Namespace) -> Iterator[tuple[str, What | Recipe]]:
+    """Yields what is to be trained, one after the other."""
+    from umfuse.train import recipes
 
-    from umfuse.train import RECIPES
-
-    recipe = RECIPES[options.recipe]
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    names = (options.stage,)
-    if options.stage == "all":
-        # Weights that are there already need no way to them: one stage a network.
-        fine = tuple(name for name in ("cpstn", "mrrn", "difn") if name in recipe.order)
-        names = recipe.order if options.source is None or not fine else fine
-    changes: dict[str, Any] = {
-        name: value
-        for name in ("steps", "batch", "lr")
-        if (value := getattr(options, name)) is not None
-    }
+    if options.source is not None and options.recipe == "default":
+        yield options.what, options.what
+        return
+    own = recipes.RECIPES[options.recipe]
+    names = recipes.FROM_SCRATCH[options.recipe] if options.what == "all" else (options.what,)
     for name in names:
-        stage = recipe.stages[name]
-        if name == "mrrn" and options.unregistered:
-            stage = recipe.stages.get("raw", stage)
-        elif name == "mrrn" and options.source is not None:
-            stage = recipe.stages.get("fine", stage)
-        training = replace(
-            stage.training,
-            **changes,
-            seed=options.seed,
-            workers=options.workers,
-            tensorboard=options.tensorboard,
-            device=device,
-        )
-        yield name, replace(stage, training=training)
+        known = "unregistered" if name == "registration" and options.unregistered else name
+        yield name, own.get(known, own[name])
 
 
-def _pairs(options: argparse.Namespace, model: Umfuse) -> tuple[PairDataset, PairDataset | None]:
-    """Returns the pairs to train on and those to validate on."""
+def _pairs(options: argparse.Namespace, model: Umfuse) -> PairDataset:
+    """Returns the pairs, aligned if they are not registered."""
     from umfuse.train import Aligner, PairDataset
 
     aligner = None
@@ -161,43 +167,46 @@ def _pairs(options: argparse.Namespace, model: Umfuse) -> tuple[PairDataset, Pai
         # Networks that start anew align nothing: search alone does.
         known = None if options.source is None else model
         aligner = Aligner(known, folder=options.out / "aligned")
-    every = PairDataset(options.ir, options.vis, align=aligner, range=options.range)
-    if every.dropped:
+    pairs = PairDataset(
+        options.ir,
+        options.vis,
+        align=aligner,
+        ir_range=options.ir_range,
+        vis_range=options.vis_range,
+    )
+    if pairs.dropped:
         print(
-            f"umfuse: {len(every.dropped)} pairs are left out, their alignment is doubtful: "
-            f"{', '.join(every.dropped)}",
+            f"umfuse: {len(pairs.dropped)} pairs are left out, their alignment is doubtful: "
+            f"{', '.join(pairs.dropped)}",
             file=sys.stderr,
         )
-    if not options.held_out:
-        return every, None
-    step = max(2, round(1 / options.held_out))
-    held = every.stems[step // 2 :: step]
-    if not held:
-        raise UsageError(f"--held-out {options.held_out} of {len(every)} pairs is none")
-    rest = [stem for stem in every.stems if stem not in held]
-    both = (
-        PairDataset(options.ir, options.vis, only=stems, align=aligner, range=options.range)
-        for stems in (rest, held)
-    )
-    return next(both), next(both)
+    return pairs
 
 
-def _remember(options: argparse.Namespace) -> None:
-    """Writes down what was asked for, so that the run can be taken up by its folder alone."""
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """Returns what was asked for, as JSON has it."""
     asked = {name: getattr(options, name) for name in KEPT}
     asked = {name: str(v.absolute()) if isinstance(v, Path) else v for name, v in asked.items()}
-    asked = json.loads(json.dumps(asked))
-    path: Path = options.out / NOTE
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = [name for name in KEPT if before[name] != asked[name] and name != "steps"]
-        if changed:
-            raise ValueError(
-                f"the run in {options.out} was begun with other values of {', '.join(changed)}: "
-                "choose another folder, or --resume it as it was begun"
-            )
-    options.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
+    return json.loads(json.dumps(asked))
+
+
+def _refuse_changes(run: Path, asked: dict[str, Any]) -> None:
+    """Raises an error if a run that has got somewhere was begun otherwise."""
+    path = run / NOTE
+    if not path.exists() or not any(run.glob("**/checkpoints/step-*")):
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in KEPT if before.get(name) != asked[name] and name != "steps"]
+    if changed:
+        raise ValueError(
+            f"the run in {run} was begun with other values of {', '.join(changed)}: choose another "
+            "folder, or --resume it as it was begun"
+        )
+
+
+def _remember(run: Path, asked: dict[str, Any]) -> None:
+    """Writes down what was asked for, so that the run can be taken up by its folder alone."""
+    (run / NOTE).write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
 
 
 def _recall(options: argparse.Namespace) -> None:
@@ -207,7 +216,8 @@ def _recall(options: argparse.Namespace) -> None:
         raise UsageError(f"{options.resume} is no run of umfuse train: it has no {NOTE}")
     asked = json.loads(path.read_text(encoding="utf-8"))
     for name in KEPT:
-        setattr(options, name, asked[name])
+        setattr(options, name, asked.get(name))
     options.ir, options.vis, options.out = Path(options.ir), Path(options.vis), options.resume
-    if isinstance(options.range, list):
-        options.range = tuple(cast("list[float]", options.range))  # JSON has no tuples
+    for name in ("ir_range", "vis_range"):
+        if isinstance(asked.get(name), list):
+            setattr(options, name, tuple(asked[name]))  # JSON has no tuples

@@ -1,71 +1,34 @@
-"""Training: views of registered pairs, displacement with its truth, losses, tasks and the loop.
+"""Training: `fine_tune` for one's own cameras, and what it is made of.
 
-Nothing that runs a trained model imports this package.
+What is not named here is imported from its module: the tasks and the weights of their losses from
+`umfuse.train.tasks`, perceptual features from `umfuse.train.perceptual`, and so on. Nothing that
+runs a trained model imports this package.
 """
 
 from __future__ import annotations
 
 from umfuse.train.align import Aligner
-from umfuse.train.checkpoints import latest
-from umfuse.train.config import TrainConfig, read_config
-from umfuse.train.data import PairDataset, Photometric, Rendered, ViewConfig, Views
-from umfuse.train.deform import (
-    PROTOCOLS,
-    Deformation,
-    DeformConfig,
-    deformation,
-    protocol,
-    read_absolute_grid,
-)
-from umfuse.train.loop import Grouped, ParameterGroup, fit
-from umfuse.train.perceptual import Mind, Perceptual, Vgg19, vgg19
-from umfuse.train.recipes import RECIPES, Objective, Recipe, Stage
-from umfuse.train.tasks import (
-    CpstnTask,
-    CpstnWeights,
-    DifnTask,
-    DifnWeights,
-    JointTask,
-    JointWeights,
-    MrrnTask,
-    MrrnWeights,
-    Task,
-)
+from umfuse.train.config import TrainConfig
+from umfuse.train.crops import CropConfig, Crops
+from umfuse.train.data import PairDataset
+from umfuse.train.deform import DeformConfig, deformation
+from umfuse.train.loop import fit
+from umfuse.train.protocols import protocol
+from umfuse.train.recipe import Recipe
+from umfuse.train.recipes import RECIPES
+from umfuse.train.tuning import fine_tune
 
 __all__ = [
-    "PROTOCOLS",
     "RECIPES",
     "Aligner",
-    "CpstnTask",
-    "CpstnWeights",
+    "CropConfig",
+    "Crops",
     "DeformConfig",
-    "Deformation",
-    "DifnTask",
-    "DifnWeights",
-    "Grouped",
-    "JointTask",
-    "JointWeights",
-    "Mind",
-    "MrrnTask",
-    "MrrnWeights",
-    "Objective",
     "PairDataset",
-    "ParameterGroup",
-    "Perceptual",
-    "Photometric",
     "Recipe",
-    "Rendered",
-    "Stage",
-    "Task",
     "TrainConfig",
-    "Vgg19",
-    "ViewConfig",
-    "Views",
     "deformation",
+    "fine_tune",
     "fit",
-    "latest",
     "protocol",
-    "read_absolute_grid",
-    "read_config",
-    "vgg19",
 ]

@@ -77,6 +77,11 @@ class Aligner:
             infrared: ``(1, 1, h, w)`` in [0, 1], as the camera gave it.
             visible: ``(1, 3, H, W)`` in [0, 1].
         """
+        # What is found outlives the caller's inference mode.
+        with torch.inference_mode(mode=False), torch.no_grad():
+            return self._find(infrared, visible)
+
+    def _find(self, infrared: Tensor, visible: Tensor) -> Place:
         if self.folder is None:
             return self._search(infrared, visible)
         path = Path(self.folder) / f"{self._key(infrared, visible)}.safetensors"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from umfuse.pipeline import _has_bf16 as has_bf16  # pyright: ignore[reportPrivateUsage]
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,7 @@ class TrainConfig:
 
     Attributes:
         steps: Updates of the whole run.
-        batch: Views an update, over all processes.
+        batch: Examples an update, over all processes.
         accumulate: Microbatches that each process makes of its part of an update, for less memory.
             ``batch`` must be a multiple of this times the number of processes.
         lr: Peak learning rate.
@@ -29,15 +31,17 @@ class TrainConfig:
         weight_decay: Of AdamW, for weights of two dimensions and more.
         clip: Largest norm of the gradient; None leaves it as it is.
         ema: Decay of the running mean of the weights, which is the result; 0 takes the last ones.
-        bf16: Whether the task runs under bfloat16 autocast.
+        bf16: Whether the task runs under bfloat16 autocast; None does where the device has
+            instructions of its own for it.
         channels_last: Whether weights and images lie channels last, quicker for convolutions.
         seed: Of everything that is random.
-        workers: Processes that prepare views; 0 prepares them between the steps.
+        workers: Processes that prepare examples; 0 prepares them between the steps.
         log_every: Steps between lines of the log.
         save_every: Steps between checkpoints.
         keep: Newest checkpoints that are kept, beside the best.
         tensorboard: Whether the log and the samples are written for TensorBoard too.
-        device: Where the task runs; ``"cuda"`` is one GPU a process under ``torchrun``.
+        device: Where the task runs; None is where it is. Under ``torchrun`` ``"cuda"``, or a task
+            that is on a GPU, means one GPU a process.
     """
 
     steps: int
@@ -50,7 +54,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     clip: float | None = 1.0
     ema: float = 0.998
-    bf16: bool = True
+    bf16: bool | None = None
     channels_last: bool = True
     seed: int = 0
     workers: int = 0
@@ -58,7 +62,7 @@ class TrainConfig:
     save_every: int = 250
     keep: int = 2
     tensorboard: bool = False
-    device: str = "cpu"
+    device: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "log_every", "save_every", "keep"):
@@ -77,6 +81,18 @@ class TrainConfig:
         return self.lr * (
             self.final_lr + (1 - self.final_lr) * (1 + math.cos(math.pi * min(1.0, part))) / 2
         )
+
+    def settled(self, kind: str, before: TrainConfig | None = None) -> TrainConfig:
+        """Returns the config with `bf16` decided.
+
+        Args:
+            kind: Of the device, such as ``"cpu"``.
+            before: The config of the run until now, whose answer stands.
+        """
+        if self.bf16 is not None:
+            return self
+        known = None if before is None else before.bf16
+        return replace(self, bf16=has_bf16(kind) if known is None else known)
 
     def conflicts(self, other: TrainConfig, done: int) -> list[str]:
         """Returns the fields whose values forbid going on as another config began.

@@ -1,46 +1,33 @@
-"""Pairs from folders, and the endless stream of random views that training looks at.
+"""Pairs of images from folders, whole.
 
-A `PairDataset` gives whole pairs. `Views` gives crops of them: view number ``k`` depends on the
-seed and on ``k`` alone, so a run that stopped goes on at its next view, with any number of workers.
+A `PairDataset` gives pairs, `Rendered` adds the pseudo-infrared image to each. What training looks
+at are `umfuse.train.Crops` of them.
 """
 
 from __future__ import annotations
 
+import copy
 import logging
-import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from huggingface_hub.utils import tqdm
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Subset
+from typing_extensions import Self
 
-from umfuse import filters, geometry, images
-from umfuse.filters import luma
+from umfuse import geometry, images
 from umfuse.images import Range
 from umfuse.train.align import Aligner, Place
+from umfuse.train.types import Pair, Pairs
 
 logger = logging.getLogger(__name__)
 
-Pair = dict[str, Tensor]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
-
-
-class Pairs(Protocol):
-    """Anything that gives pairs by number: a dataset, or several of them joined."""
-
-    def __len__(self) -> int:
-        """Returns the number of pairs."""
-        ...
-
-    def __getitem__(self, index: int, /) -> Pair:
-        """Returns one pair."""
-        ...
+ROOM = 2 << 30  # bytes of images that a dataset keeps in memory if nothing else is said
 
 
 class PairDataset(Dataset[Pair]):
@@ -58,11 +45,13 @@ class PairDataset(Dataset[Pair]):
         only: Stems to keep; None keeps all.
         without: Stems to leave out, such as those held out for validation.
         align: Brings pairs on one grid that are not.
-        range: Which infrared values become 0 and 1, as in `umfuse.images.read`.
+        ir_range: Which infrared values become 0 and 1, as in `umfuse.images.read`.
+        vis_range: The same for the visible images.
         cache: Bytes of decoded images to keep in memory; pairs beyond it are decoded each time.
 
     Attributes:
         stems: Of the pairs, in their order.
+        align: What aligns the pairs; None where they are taken for registered.
         confidence: How sure the alignment of each pair is, of those dropped too; empty without an
             aligner.
         dropped: Stems of the pairs that could not be aligned.
@@ -80,8 +69,9 @@ class PairDataset(Dataset[Pair]):
         only: Sequence[str] | None = None,
         without: Sequence[str] = (),
         align: Aligner | None = None,
-        range: Range | None = None,
-        cache: int = 2 << 30,
+        ir_range: Range | None = None,
+        vis_range: Range | None = None,
+        cache: int = ROOM,
     ) -> None:
         infrared, visible = _by_stem(Path(ir_dir)), _by_stem(Path(vis_dir))
         orphans = sorted(infrared.keys() ^ visible.keys())
@@ -103,11 +93,11 @@ class PairDataset(Dataset[Pair]):
         if not self.stems:
             raise ValueError(f"no pairs are left of the {len(infrared)} in {os.fspath(ir_dir)!r}")
         self._files = {stem: (infrared[stem], visible[stem]) for stem in self.stems}
-        self._range: Range | None = range
+        self._ranges: tuple[Range | None, Range | None] = (ir_range, vis_range)
         self._room = cache
-        self._decoded: dict[int, Pair] = {}
-        self._align = align
+        self._decoded = _Cache(cache)
         self._places: dict[str, Place] = {}
+        self.align: Aligner | None = None
         self.confidence: dict[str, float] = {}
         self.dropped: list[str] = []
         if align is not None:
@@ -118,16 +108,21 @@ class PairDataset(Dataset[Pair]):
 
     def __getitem__(self, index: int) -> Pair:
         """Returns one pair, decoded at most once if the cache has room."""
-        if index not in self._decoded:
-            pair = self._decode(index)
-            size = sum(image.numel() * image.element_size() for image in pair.values())
-            if size > self._room:
-                return pair
-            self._room -= size
-            self._decoded[index] = pair
-        return dict(self._decoded[index])
+        return self._decoded.get(index, lambda: self._decode(index))
+
+    def aligned(self, aligner: Aligner) -> Self:
+        """Returns the same pairs, brought on one grid by an aligner as ``align`` would.
+
+        Raises:
+            ValueError: If it can align none.
+        """
+        other = copy.copy(self)
+        other._decoded = _Cache(self._room)
+        other._find_places(aligner)
+        return other
 
     def _find_places(self, align: Aligner) -> None:
+        self.align, self._places, self.confidence, self.dropped = align, {}, {}, []
         bar: Any = tqdm(self.stems, desc="aligning", unit="pair", name="umfuse.align")
         for stem in bar:
             place = align.find(*self._read(stem))
@@ -157,136 +152,34 @@ class PairDataset(Dataset[Pair]):
         infrared, visible = self._read(stem)
         source = (infrared.shape[-2], infrared.shape[-1])
         target = (visible.shape[-2], visible.shape[-1])
-        if self._align is not None:
-            infrared, visible = self._align.apply(self._places[stem], infrared, visible)
+        if self.align is not None:
+            infrared, visible = self.align.apply(self._places[stem], infrared, visible)
         elif source != target:
             resized = geometry.project_grid(geometry.resize_transform(target, source), target)
             infrared = geometry.sample(infrared, resized)[0]
         return {"infrared": infrared[0].contiguous(), "visible": visible[0].contiguous()}
 
     def _read(self, stem: str) -> tuple[Tensor, Tensor]:
-        ir_file, vis_file = self._files[stem]
-        infrared = images.read(ir_file, name="infrared", range=self._range)
-        return infrared.luma, images.read(vis_file, name="visible").rgb
-
-
-@dataclass(frozen=True)
-class Photometric:
-    """How far one modality's looks may change. Zeros change nothing.
-
-    Attributes:
-        gamma: The exponent lies in ``[exp(-gamma), exp(gamma)]``.
-        contrast: The factor about the mean lies in ``[1 - contrast, 1 + contrast]``.
-        brightness: The offset lies in ``[-brightness, brightness]``.
-        noise: Largest standard deviation of the Gaussian noise.
-        blur: Largest sigma of the Gaussian blur, pixels.
-        invert: How often light and dark change places.
-        grey: How often colour is lost.
-        curve: How often grey levels go through a random curve, which need not rise: as different
-            as two sensors see one thing.
-    """
-
-    gamma: float = 0.0
-    contrast: float = 0.0
-    brightness: float = 0.0
-    noise: float = 0.0
-    blur: float = 0.0
-    invert: float = 0.0
-    grey: float = 0.0
-    curve: float = 0.0
-
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns the image ``(C, H, W)`` with other looks, in [0, 1]."""
-        draws = [2 * float(draw) - 1 for draw in torch.rand(7, generator=generator)]
-        image = image.clamp(0, 1)
-        if self.blur:
-            image = _blur(image, abs(draws[4]) * self.blur)
-        if (draws[6] + 1) / 2 < self.grey and len(image) == 3:
-            image = luma(image[None])[0].expand_as(image)
-        if self.curve and float(torch.rand((), generator=generator)) < self.curve:
-            image = _curve(image, generator)
-        if (draws[5] + 1) / 2 < self.invert:
-            image = 1 - image
-        if self.gamma:  # a blurred white may be a rounding above 1, and inverted below 0
-            image = image.clamp(0, 1) ** math.exp(draws[0] * self.gamma)
-        if self.contrast or self.brightness:
-            mean = image.mean()
-            image = (image - mean) * (1 + draws[1] * self.contrast) + mean
-            image = image + draws[2] * self.brightness
-        if self.noise:
-            noise = torch.randn(image.shape, generator=generator).to(image.device)
-            image = image + abs(draws[3]) * self.noise * noise
-        return image.clamp(0, 1)
-
-
-@dataclass(frozen=True)
-class ViewConfig:
-    """What a view of a pair is.
-
-    Attributes:
-        size: Height and width of the crop, pixels.
-        scale: Lowest and highest factor by which the picture is resized before.
-        flip: Whether half of the views are mirrored left to right.
-        infrared: Looks of the infrared image.
-        visible: Looks of the visible image.
-        pseudo: Looks of the pseudo-infrared image, where pairs hold one.
-    """
-
-    size: tuple[int, int] = (192, 192)
-    scale: tuple[float, float] = (0.7, 1.4)
-    flip: bool = True
-    infrared: Photometric = field(default_factory=Photometric)
-    visible: Photometric = field(default_factory=Photometric)
-    pseudo: Photometric = field(default_factory=Photometric)
-
-
-class Views(Dataset[Pair]):
-    """Gives random crops of pairs, without end: any number from 0 up is a view.
-
-    Every run of ``len(pairs)`` views shows each pair once. Beside the images a view carries its
-    ``"seed"``, from which tasks draw what else they need.
-
-    Args:
-        pairs: Pairs by number.
-        config: What a view is.
-        seed: Of the whole stream.
-    """
-
-    def __init__(self, pairs: Pairs, config: ViewConfig, seed: int = 0) -> None:
-        if not len(pairs):
-            raise ValueError("Views needs at least one pair, got none")
-        self.pairs, self.config, self.seed = pairs, config, seed
-
-    def __getitem__(self, index: int) -> Pair:
-        """Returns view number ``index``: infrared, visible and seed."""
-        epoch, place = divmod(index, len(self.pairs))
-        order = torch.randperm(len(self.pairs), generator=_generator(self.seed, epoch, 1))
-        pair = self.pairs[int(order[place])]
-        generator = _generator(self.seed, index, 2)
-        channels = [len(image) for image in pair.values()]
-        crop = _crop(torch.cat(tuple(pair.values())), self.config, generator)
-        crops = cast("tuple[Tensor, ...]", crop.split(channels))
-        view: Pair = {}
-        for name, image in zip(pair, crops, strict=True):
-            looks: Photometric = getattr(self.config, name)
-            view[name] = looks(image, generator)
-        view["seed"] = torch.randint(2**62, (), generator=generator)
-        return view
+        (ir_file, vis_file), (ir_range, vis_range) = self._files[stem], self._ranges
+        infrared = images.read(ir_file, name="infrared", range=ir_range)
+        return infrared.luma, images.read(vis_file, name="visible", range=vis_range).rgb
 
 
 class Rendered(Dataset[Pair]):
     """Adds to every pair the ``"pseudo"`` infrared image (1, H, W) that a CPSTN makes of it.
 
-    It is rendered once, from the whole picture as in use, and kept.
+    It is rendered once, from the whole picture as in use, where the network is, and kept on the CPU
+    as long as there is room.
 
     Args:
         pairs: Pairs by number.
         network: The trained CPSTN.
+        cache: Bytes of rendered images to keep in memory; those beyond it are rendered each time.
     """
 
-    def __init__(self, pairs: Pairs, network: nn.Module) -> None:
+    def __init__(self, pairs: Pairs, network: nn.Module, *, cache: int = ROOM) -> None:
         self.pairs, self.network = pairs, network
-        self._rendered: dict[int, Tensor] = {}
+        self._rendered = _Cache(cache)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -294,10 +187,55 @@ class Rendered(Dataset[Pair]):
     def __getitem__(self, index: int) -> Pair:
         """Returns one pair with its pseudo-infrared image."""
         pair = self.pairs[index]
-        if index not in self._rendered:
-            with torch.inference_mode():
-                self._rendered[index] = self.network(pair["visible"][None])[0].float().clone()
-        return {**pair, "pseudo": self._rendered[index]}
+        return {**pair, **self._rendered.get(index, lambda: self._render(pair["visible"]))}
+
+    def _render(self, visible: Tensor) -> Pair:
+        device = next((weight.device for weight in self.network.parameters()), visible.device)
+        return {"pseudo": self.network(visible[None].to(device))[0].float().cpu()}
+
+
+def hold_out(pairs: Pairs, share: float) -> tuple[Pairs, Pairs | None]:
+    """Splits pairs into those to train on and those to validate on, evenly spread.
+
+    Args:
+        pairs: Pairs by number.
+        share: Of the second, from 0 to below 1; 0 holds out none.
+
+    Raises:
+        ValueError: If there is no such share, or it is less than a pair.
+    """
+    if not 0 <= share < 1:
+        raise ValueError(f"the share that is held out must be in [0, 1), got {share}")
+    if not share:
+        return pairs, None
+    step = max(2, round(1 / share))
+    every = range(len(pairs))
+    held = every[step // 2 :: step]
+    if not held:
+        raise ValueError(f"a share of {share} of {len(pairs)} pairs is none: hold out more, or 0")
+    dataset = cast("Dataset[Pair]", pairs)
+    rest = Subset(dataset, [index for index in every if index not in held])
+    return rest, Subset(dataset, held)
+
+
+class _Cache:
+    """Images that took a while to make: the first ones are kept, up to a number of bytes."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._kept: dict[int, Pair] = {}
+
+    def get(self, index: int, make: Callable[[], Pair]) -> Pair:
+        """Returns what is kept under a number, or else what is made."""
+        if index in self._kept:
+            return dict(self._kept[index])
+        with torch.inference_mode(mode=False), torch.no_grad():  # training can use what it keeps
+            made = make()
+        size = sum(image.numel() * image.element_size() for image in made.values())
+        if size <= self._room:
+            self._room -= size
+            self._kept[index] = made
+        return dict(made)
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
@@ -313,48 +251,3 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not files:
         raise ValueError(f"{str(folder)!r} holds no image; known suffixes: {sorted(SUFFIXES)}")
     return files
-
-
-def _generator(*key: int) -> torch.Generator:
-    # Mixed, since generators of neighbouring seeds start with similar draws.
-    mixed = 0
-    for part in key:
-        mixed = (mixed * 0x9E3779B97F4A7C15 + part * 0xBF58476D1CE4E5B9 + 0x94D049BB) % 2**63
-        mixed ^= mixed >> 29
-    return torch.Generator().manual_seed(mixed)
-
-
-def _crop(image: Tensor, config: ViewConfig, generator: torch.Generator) -> Tensor:
-    """Returns a random crop of (C, H, W), resized to the size of a view in one step."""
-    zoom, down, right, mirror = (float(d) for d in torch.rand(4, generator=generator))
-    height, width = config.size
-    scale = config.scale[0] * (config.scale[1] / config.scale[0]) ** zoom
-    # A picture that is too small for the crop is enlarged until it fits.
-    scale = max(scale, height / image.shape[1], width / image.shape[2])
-    rows = min(image.shape[1], round(height / scale))
-    columns = min(image.shape[2], round(width / scale))
-    top = int(down * (image.shape[1] - rows + 1))
-    left = int(right * (image.shape[2] - columns + 1))
-    crop = image[None, :, top : top + rows, left : left + columns]
-    if crop.shape[-2:] != config.size:
-        crop = F.interpolate(
-            crop, config.size, mode="bilinear", align_corners=False, antialias=True
-        )
-    if config.flip and mirror < 0.5:
-        crop = crop.flip(3)
-    return crop[0].contiguous()
-
-
-def _curve(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Sends grey levels through a line with 3 to 6 random knots over their range."""
-    knots = int(torch.randint(3, 7, (), generator=generator))
-    levels = torch.rand(knots, generator=generator).to(image.device)
-    low, high = image.amin(), image.amax()
-    place = (image - low) / (high - low).clamp_min(1e-3) * (knots - 1)
-    left = place.long().clamp(0, knots - 2)
-    return torch.lerp(levels[left], levels[left + 1], (place - left).clamp(0, 1))
-
-
-def _blur(image: Tensor, sigma: float) -> Tensor:
-    """Returns (C, H, W) blurred by a Gaussian, if its sigma is large enough to matter."""
-    return image if sigma < 0.3 else filters.blur(image[None], sigma)[0]

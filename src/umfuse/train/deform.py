@@ -5,30 +5,20 @@ looks like the picture of a misaligned camera, and ``warp(deformed, field.restor
 again, but for two interpolations, wherever ``field.valid``. Everything follows the convention of
 `umfuse.geometry`.
 
-`deformation` draws what training needs; `protocol` draws what is measured on, the same for
-everybody; `read_absolute_grid` reads what others publish.
+`deformation` draws what training needs. What is measured on is drawn by
+`umfuse.train.protocols.protocol`, the same for everybody.
 """
 
 from __future__ import annotations
 
-import os
-import zipfile
-import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from types import MappingProxyType
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, cast
+from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
-from umfuse import filters, geometry
-
-Array: TypeAlias = NDArray[Any]
+from umfuse import geometry
 
 _STEEPEST = 0.4  # px per px: below 1 no field folds, below about 0.5 the inversion is quick
 
@@ -86,31 +76,6 @@ class Deformation(NamedTuple):
     valid: Tensor
 
 
-@dataclass(frozen=True)
-class Protocol:
-    """A way to misalign pairs for measuring; every draw is uniform.
-
-    Attributes:
-        translation: Largest part of each side by which the image is moved along it.
-        rotation: Largest angle about the middle of the image, degrees.
-        scale: Largest change of scale about the middle of the image.
-    """
-
-    translation: float
-    rotation: float = 0.0
-    scale: float = 0.0
-
-
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        "paper": Protocol(translation=0.01),
-        "large": Protocol(translation=0.03, rotation=8.0, scale=0.04),
-    }
-)
-
-_NOISE_SIDE, _NOISE_SIGMA, _NOISE_RADIUS = 256, 16.0, 50  # pixels of the grid of the noise
-
-
 def deformation(
     batch: int, size: tuple[int, int], config: DeformConfig, generator: torch.Generator
 ) -> Deformation:
@@ -141,170 +106,6 @@ def deformation(
     # The pixel p of the image is seen at p + restore(p), which must lie inside the deformed image.
     seen, valid = geometry.warp(error, restore)
     return Deformation(restore.contiguous(), deform.contiguous(), valid & (seen < 0.1))
-
-
-def protocol(name: str, size: tuple[int, int], seed: int) -> Deformation:
-    """Draws the displacement of a named protocol: a similarity, then elastic noise, composed.
-
-    The noise is that of the authors' code (github.com/wdhudiekou/UMF-CMGR): uniform in [-1, 1] for
-    both axes on a grid of 256 x 256 pixels, smoothed by a Gaussian of sigma 16 cut at 101 pixels
-    with zeros around the grid, in units of half the sides, without gain. Images of another size get
-    the same field, stretched.
-
-    - ``paper`` is that code's: a translation of up to 1 % of each side and the noise (0.5 % of a
-      side on average). Unlike there, the two are composed, in one convention, and borders are
-      replicated. At 256 x 256 a field is 2.5 px long on average and 5.7 px where it is longest;
-      1.1 % of the pixels are not `valid`.
-    - ``large`` has a rotation of up to 8 degrees, a change of scale of up to 4 % and a translation
-      of up to 3 % of each side, chosen so that fields are as long as those of the test pairs of
-      SuperFusion (doi:10.1109/JAS.2022.106082; 16.2 px on average, 30.5 px where they are longest,
-      at about 300 x 525): there they are 16.3 and 32.3 px long. In general this is 3.9 % and 7.9 %
-      of ``sqrt(height * width)``; single pixels reach 13 %, and 5 % of the pixels are not `valid`.
-
-    Args:
-        name: A key of `PROTOCOLS`.
-        size: Height and width of the image, pixels.
-        seed: The same seed gives the same field, of any size.
-
-    Returns:
-        One field, float32 on the CPU.
-
-    Raises:
-        ValueError: If there is no such protocol.
-    """
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}: expected one of {', '.join(PROTOCOLS)}")
-    generator = torch.Generator().manual_seed(seed)
-    affine = _similarity(PROTOCOLS[name], size, generator)
-    elastic = _Elastic(size, generator)
-    grid = geometry.identity_grid(*size)
-    # The pixel p of the image is seen at elastic(affine(p)) in the deformed image.
-    moved = geometry.project_grid(affine, size)
-    restore = moved + elastic(moved) - grid
-    back = torch.zeros_like(grid)
-    for _ in range(12):  # the noise is so smooth that each step leaves less than a third
-        back = -elastic(grid + back)
-    deform = geometry.project(affine.inverse(), grid + back) - grid
-    return Deformation(restore, deform, geometry.inside(grid + restore, size))
-
-
-def _similarity(kind: Protocol, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Returns a transform (3, 3) float64 of the pixels of an image."""
-    draws = 2 * torch.rand(4, generator=generator, dtype=torch.float64) - 1
-    right, down = (draws[:2] * kind.translation * torch.tensor(size[::-1])).unbind()
-    angle, scale = torch.deg2rad(draws[2] * kind.rotation), 1 + draws[3] * kind.scale
-    x, y = (size[1] - 1) / 2, (size[0] - 1) / 2
-    a, b = scale * angle.cos(), scale * angle.sin()
-    transform = torch.eye(3, dtype=torch.float64)
-    transform[0] = torch.stack((a, -b, x + right - a * x + b * y))
-    transform[1] = torch.stack((b, a, y + down - b * x - a * y))
-    return transform
-
-
-class _Elastic:
-    """Smooth noise, defined on the whole plane: it fades out around the image."""
-
-    def __init__(self, size: tuple[int, int], generator: torch.Generator) -> None:
-        side, radius = _NOISE_SIDE, _NOISE_RADIUS
-        noise = 2 * torch.rand(2, 1, side, side, generator=generator) - 1
-        window = torch.tensor(filters.gaussian(2 * radius + 1, _NOISE_SIGMA))
-        # Zeros around the noise, and a frame of the result in which it has an effect.
-        rows = F.conv2d(F.pad(noise, (2 * radius,) * 4), window.view(1, 1, 1, -1))
-        self.half_sides = F.conv2d(rows, window.view(1, 1, -1, 1)).transpose(0, 1)
-        self.half = torch.tensor([size[1], size[0]]).view(1, 2, 1, 1) / 2
-        self.to_noise = geometry.resize_transform(size, (side, side))
-        self.to_noise[:2, 2] += radius
-
-    def __call__(self, coordinates: Tensor) -> Tensor:
-        """Returns the displacement (1, 2, H, W) at any pixels of the image or beside it."""
-        places = geometry.project(self.to_noise, coordinates)
-        return geometry.sample(self.half_sides, places)[0] * self.half
-
-
-def read_absolute_grid(path: str | os.PathLike[str], *, align_corners: bool = True) -> Tensor:
-    """Reads the sampling grid that others publish as truth, as a displacement.
-
-    Such a file holds for every pixel the (x, y) to sample at, in [-1, 1] over the image, as
-    `torch.nn.functional.grid_sample` takes it: ``(H, W, 2)`` or ``(2, H, W)``, with or without
-    axes of length 1 in front. Files ``.npy`` and ``.npz`` need nothing, MATLAB's ``.mat`` (up to
-    version 7.2) scipy.
-
-    Args:
-        path: The file; it holds one array of such a shape.
-        align_corners: Whether -1 and 1 are the centres of the outermost pixels (as SuperFusion has
-            it) or the outer borders of them.
-
-    Returns:
-        ``(1, 2, H, W)`` pixels, float32.
-
-    Raises:
-        ValueError: If the file is none of these, or its values are not finite or no such grid.
-        ImportError: If scipy is needed and missing.
-        OSError: If the file cannot be opened.
-    """
-    path = Path(path)
-    found = {name: array for name, array in _arrays(path).items() if _planes(array) is not None}
-    if len(found) != 1:
-        raise ValueError(
-            f"{path}: expected one array (H, W, 2) or (2, H, W), got "
-            f"{', '.join(sorted(found)) or 'none'}; save the grid alone"
-        )
-    grid = torch.from_numpy(np.array(_planes(*found.values()), dtype=np.float64))[None]
-    if not bool(grid.isfinite().all()):
-        raise ValueError(f"{path}: the grid has values that are NaN or Inf")
-    height, width = grid.shape[-2:]
-    across = float((grid[:, 0, :, -1] - grid[:, 0, :, 0]).mean())
-    down = float((grid[:, 1, -1] - grid[:, 1, 0]).mean())
-    if not (0.5 < across < 4 and 0.5 < down < 4):  # 2 where nothing moves
-        raise ValueError(
-            f"{path}: expected (x, y) over [-1, 1], but x grows by {across:.3g} from left to right "
-            f"and y by {down:.3g} from top to bottom; the file may hold pixels, a displacement or "
-            "(y, x)"
-        )
-    size = torch.tensor([width, height]).view(1, 2, 1, 1)
-    pixels = (grid + 1) * (size - 1) / 2 if align_corners else ((grid + 1) * size - 1) / 2
-    return (pixels - geometry.identity_grid(height, width, dtype=torch.float64)).float()
-
-
-def _arrays(path: Path) -> dict[str, Array]:
-    """Returns all arrays of a file by name."""
-    suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz", ".mat"):
-        raise ValueError(f"{path}: expected a grid in .npy, .npz or .mat, got {suffix!r}")
-    with path.open("rb") as file:
-        if suffix == ".mat":
-            return _matlab(file, path)
-        try:
-            stored = np.load(file)
-            return {"grid": stored} if suffix == ".npy" else dict(stored)
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} is damaged or holds no plain array: {error}") from error
-
-
-def _matlab(file: BinaryIO, path: Path) -> dict[str, Array]:
-    try:
-        from scipy import io
-    except ImportError as error:
-        raise ImportError(
-            f"{path}: MATLAB's files need scipy; pip install 'umfuse[matlab]', or save the grid as "
-            ".npy"
-        ) from error
-    try:
-        stored = cast("dict[str, Any]", io.loadmat(file))
-    except (ValueError, NotImplementedError, TypeError, io.matlab.MatReadError) as error:
-        raise ValueError(f"{path} is damaged or of another format: {error}") from error
-    return {name: np.asarray(value) for name, value in stored.items()}
-
-
-def _planes(array: Array) -> Array | None:
-    """Returns an array as (2, H, W), or None if it has no such shape."""
-    while array.ndim > 3 and len(array) == 1:
-        array = array[0]
-    if array.ndim != 3 or array.dtype.kind not in "fiu":
-        return None
-    if array.shape[2] == 2:
-        array = np.moveaxis(array, 2, 0)
-    return array if len(array) == 2 and min(array.shape[1:]) > 1 else None
 
 
 def _invert(field: Tensor) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 T = TypeVar("T")
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,27 @@ class World:
         return [torch.load(io.BytesIO(one), "cpu", weights_only=True) for one in files]
 
 
-def join(device: str) -> World:
+def is_first() -> bool:
+    """Says whether this process is the one that writes."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def join(device: str | None, here: torch.device = _CPU) -> World:
     """Returns the world that the variables ``RANK``, ``LOCAL_RANK`` and ``WORLD_SIZE`` tell of.
 
     A process group that exists is used. Otherwise one is made (NCCL on CUDA, gloo elsewhere) that
     lasts as long as the process.
 
     Args:
-        device: Such as ``"cpu"`` or ``"cuda"``, which then is the GPU of this process's own number.
+        device: Such as ``"cpu"`` or ``"cuda"``, which then is the GPU of this process's own number;
+            None is where the task is, or any GPU if several processes find it on one.
+        here: Where the task is.
     """
-    place = torch.device(device)
+    place = here if device is None else torch.device(device)
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
         return World(place)
     if place.type == "cuda":
-        if place == torch.device("cuda"):
+        if device is None or place == torch.device("cuda"):
             place = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(place)
     if not dist.is_initialized():

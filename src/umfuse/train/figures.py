@@ -11,19 +11,17 @@ import torch
 from torch import Tensor
 
 from umfuse.train.distributed import World
-
-Batch = dict[str, Tensor]
-Parts = dict[str, Tensor]
+from umfuse.train.types import Batch, Parts
 
 
 class Figures:
     """Collects what a task returns, as means over microbatches, processes and steps.
 
     To read a figure is to wait for the device that computes it. On a GPU those of a step are
-    therefore read when the next step is under way, and until then its views are held.
+    therefore read when the next step is under way, and until then its examples are held.
 
     Args:
-        run: Where the views of a step that is not finite are saved.
+        run: Where the examples of a step that is not finite are saved.
         world: The processes that train.
         lag: Steps by which reading is behind.
 
@@ -40,13 +38,13 @@ class Figures:
         self._read: list[dict[str, float]] = []
 
     def add(
-        self, step: int, views: list[Batch], parts: list[Parts], norm: Tensor, stop: bool
+        self, step: int, batches: list[Batch], parts: list[Parts], norm: Tensor, stop: bool
     ) -> None:
         """Takes the figures of a step.
 
         Args:
             step: Its number.
-            views: Its microbatches.
+            batches: Its microbatches.
             parts: What the task returned for each of them.
             norm: Of the gradient.
             stop: Whether this process wants to stop.
@@ -59,7 +57,7 @@ class Figures:
         others = _stack([norm, norm.new_full((), stop)])
         values = _HostCopy(self._world.mean(torch.cat([means, others])))
         names += ["gradient_norm", "stop"]
-        self._under_way.append(_Step(step, views, names, values))
+        self._under_way.append(_Step(step, batches, names, values))
         self.settle(self._lag)
 
     def settle(self, lag: int = 0) -> None:
@@ -85,9 +83,9 @@ class Figures:
 
     def _give_up(self, step: _Step, figures: dict[str, float]) -> None:
         path = self._run / "nan_batch.pt"
-        views = [view for part in self._world.gather(step.views) for view in part]
+        parts = [one for process in self._world.gather(step.batches) for one in process]
         if self._world.rank == 0:
-            batch = {name: torch.cat([view[name] for view in views]).cpu() for name in views[0]}
+            batch = {name: torch.cat([one[name] for one in parts]).cpu() for name in parts[0]}
             torch.save({"step": step.number, "batch": batch}, path)
         raise FloatingPointError(
             f"the loss or its gradient is not finite at step {step.number}: {figures}; the batch "
@@ -113,7 +111,7 @@ class _HostCopy:
 
 class _Step(NamedTuple):
     number: int
-    views: list[Batch]
+    batches: list[Batch]
     names: list[str]
     values: _HostCopy
 

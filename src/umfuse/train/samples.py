@@ -12,8 +12,8 @@ from torch import Tensor
 
 from umfuse import draw, geometry
 from umfuse.pipeline import Umfuse
-from umfuse.train.data import Pair
-from umfuse.train.deform import protocol
+from umfuse.train.protocols import protocol
+from umfuse.train.types import Pair
 
 LONGEST = 512  # pixels of the longer side
 

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-Batch = dict[str, Tensor]
-Parts = dict[str, Tensor]
+from umfuse.train.types import Batch, Parts
 
 
 class Task(nn.Module):
@@ -30,7 +29,7 @@ class Task(nn.Module):
 
 
 def randomness(batch: Batch) -> torch.Generator:
-    """Returns the randomness of a batch, which depends on its first view alone."""
+    """Returns the randomness of a batch, which depends on its first example alone."""
     return torch.Generator().manual_seed(int(batch["seed"][0]))
 
 

@@ -14,13 +14,14 @@ from umfuse.filters import luma
 from umfuse.networks import Cpstn
 from umfuse.train import losses
 from umfuse.train.critic import Adversary
-from umfuse.train.loop import ParameterGroup
+from umfuse.train.learner import ParameterGroup
 from umfuse.train.perceptual import Mind, Perceptual
-from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
+from umfuse.train.tasks.common import Task, randomness, total
+from umfuse.train.types import Batch, Parts
 
 
 @dataclass(frozen=True)
-class CpstnWeights:
+class CpstnLossWeights:
     """Weights of the terms; the paper's are 8, 8, 0, 1, 100, 1 and 1.
 
     With few pairs, and those 1-2 px apart, a strong critic invents texture: edges of the rendered
@@ -76,7 +77,7 @@ class CpstnTask(Task):
     def __init__(
         self,
         network: Cpstn,
-        weights: CpstnWeights | None = None,
+        weights: CpstnLossWeights | None = None,
         *,
         back: Cpstn | None = None,
         perceptual: Perceptual | None = None,
@@ -85,7 +86,7 @@ class CpstnTask(Task):
         sigma: float = 1.5,
     ) -> None:
         super().__init__()
-        self.weights = weights or CpstnWeights()
+        self.weights = weights or CpstnLossWeights()
         there = network.config
         if back is None and (self.weights.perceptual or self.weights.style):
             raise ValueError(
@@ -120,7 +121,7 @@ class CpstnTask(Task):
 
     @override
     def forward(self, batch: Batch) -> Parts:
-        """Returns ``loss`` and the parts that `CpstnWeights` names."""
+        """Returns ``loss`` and the parts that `CpstnLossWeights` names."""
         parts, _ = self.terms(batch["infrared"], batch["visible"], randomness(batch))
         return {"loss": total(parts, self.weights), **parts}
 

@@ -11,11 +11,12 @@ from typing_extensions import override
 from umfuse.filters import luma
 from umfuse.networks import Difn
 from umfuse.train import losses
-from umfuse.train.tasks.common import Batch, Parts, Task, total
+from umfuse.train.tasks.common import Task, total
+from umfuse.train.types import Batch, Parts
 
 
 @dataclass(frozen=True)
-class DifnWeights:
+class DifnLossWeights:
     """Weights of the terms of Eq. 19, and of two that keep the contrast beside them.
 
     The paper's are 1, 20, 5, 0 and 0. The saliency mean alone halves the contrast, as every average
@@ -47,10 +48,10 @@ class DifnTask(Task):
         weights: Of the terms.
     """
 
-    def __init__(self, network: Difn, weights: DifnWeights | None = None) -> None:
+    def __init__(self, network: Difn, weights: DifnLossWeights | None = None) -> None:
         super().__init__()
         self.network = network
-        self.weights = weights or DifnWeights()
+        self.weights = weights or DifnLossWeights()
 
     @property
     @override

@@ -10,15 +10,16 @@ from typing_extensions import override
 
 from umfuse.config import Fixed
 from umfuse.filters import luma
-from umfuse.train.loop import ParameterGroup
-from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
+from umfuse.train.learner import ParameterGroup
+from umfuse.train.tasks.common import Task, randomness, total
 from umfuse.train.tasks.cpstn import CpstnTask
 from umfuse.train.tasks.difn import DifnTask
 from umfuse.train.tasks.mrrn import MrrnTask
+from umfuse.train.types import Batch, Parts
 
 
 @dataclass(frozen=True)
-class JointWeights:
+class JointLossWeights:
     """Weights of the three networks' losses in Eq. 20; the paper's are 1."""
 
     cpstn: float = 1.0
@@ -36,7 +37,7 @@ class JointTask(Task):
 
     Args:
         cpstn: Its own networks and terms.
-        mrrn: The same; without a CPSTN of its own. ``mono`` is not used.
+        mrrn: The same; without a CPSTN of its own. ``single_modality`` is not used.
         difn: The same.
         weights: Of the three.
         fixed: What the infrared image is registered to; see `umfuse.pipeline.UmfuseConfig`.
@@ -50,7 +51,7 @@ class JointTask(Task):
         cpstn: CpstnTask,
         mrrn: MrrnTask,
         difn: DifnTask,
-        weights: JointWeights | None = None,
+        weights: JointLossWeights | None = None,
         *,
         fixed: Fixed = "pseudo-infrared",
     ) -> None:
@@ -58,7 +59,7 @@ class JointTask(Task):
         if mrrn.cpstn is not None:
             raise ValueError("the MrrnTask of a JointTask gets what CPSTN renders: pass cpstn=None")
         self.cpstn, self.mrrn, self.difn = cpstn, mrrn, difn
-        self.weights, self.fixed = weights or JointWeights(), fixed
+        self.weights, self.fixed = weights or JointLossWeights(), fixed
 
     @property
     @override

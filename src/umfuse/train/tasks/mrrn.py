@@ -16,19 +16,21 @@ from umfuse import geometry
 from umfuse.networks import Cpstn, Matcher, Mrrn, MrrnOutput
 from umfuse.pipeline import evidence, luma
 from umfuse.train import losses
-from umfuse.train.data import Photometric
-from umfuse.train.deform import Deformation, DeformConfig, deformation, protocol
+from umfuse.train.augment import Photometric
+from umfuse.train.deform import Deformation, DeformConfig, deformation
 from umfuse.train.perceptual import Mind, Perceptual
-from umfuse.train.tasks.common import Batch, Parts, Task, randomness, total
+from umfuse.train.protocols import protocol
+from umfuse.train.tasks.common import Task, randomness, total
+from umfuse.train.types import Batch, Parts
 
 INVERSE_STEPS = 8  # a field that no deformation of ours exceeds is inverted to 0.001 px by then
 
 _DEFORM = DeformConfig()
-_LOOKS = Photometric(gamma=0.5, contrast=0.4, noise=0.04, blur=1.2, curve=1.0)
+_AUGMENTATION = Photometric(gamma=0.5, contrast=0.4, noise=0.04, blur=1.2, curve=1.0)
 
 
 @dataclass(frozen=True)
-class MrrnWeights:
+class MrrnLossWeights:
     """Weights of the terms; the paper's are 0, 0, 1, 0.2 and 10.
 
     Attributes:
@@ -65,9 +67,9 @@ class MrrnTask(Task):
     """Trains registration by L_reg, Eq. 13 to 15, and by displacement that is known.
 
     The infrared image is deformed by a random field; the network is to find the field that
-    restores it, at every level. In a part of the views both images are of one camera, the deformed
-    one or the other with changed looks: matching is learned in one modality long before it works
-    across two, and a camera not seen before is met more easily.
+    restores it, at every level. In a part of the crops both images are of a single modality, one of
+    them augmented: matching is learned in one modality long before it works across two, and a
+    camera not seen before is met more easily.
 
     With ``deform=None`` the pair is taken as it comes, such as two cameras that are aligned by
     search alone: nothing is known, and Eq. 13 and 14 are all there is.
@@ -80,9 +82,9 @@ class MrrnTask(Task):
             `umfuse.train.deform.protocol`.
         weights: Of the terms.
         perceptual: Features of Eq. 13; None means `Mind`.
-        mono: How often both images are of one camera: in half of these views that of the
-            infrared image, in half that of the visible one.
-        looks: How much the looks of the other camera's image change then.
+        single_modality: How often both images are of one camera: in half of these crops that of
+            the infrared image, in half that of the visible one.
+        augmentation: Of the image that takes the other camera's place then.
         margin: Pixels of the batch that are cut off after deforming, so that what comes in at the
             borders is real.
         sigma: Scale of the orientation features, pixels; see `umfuse.pipeline.UmfuseConfig`.
@@ -97,25 +99,26 @@ class MrrnTask(Task):
         cpstn: Cpstn | None = None,
         *,
         deform: DeformConfig | str | None = _DEFORM,
-        weights: MrrnWeights | None = None,
+        weights: MrrnLossWeights | None = None,
         perceptual: Perceptual | None = None,
-        mono: float = 0.2,
-        looks: Photometric = _LOOKS,
+        single_modality: float = 0.2,
+        augmentation: Photometric = _AUGMENTATION,
         margin: int = 16,
         sigma: float = 1.5,
     ) -> None:
         super().__init__()
-        self.weights = weights or MrrnWeights()
-        if deform is None and (self.weights.distance or self.weights.match or mono):
+        self.weights = weights or MrrnLossWeights()
+        known = self.weights.distance or self.weights.match or single_modality
+        if deform is None and known:
             raise ValueError(
                 "without a deformation no displacement is known: the weights distance and match, "
-                f"and mono, must be 0, got {self.weights} and mono={mono}"
+                f"and single_modality, must be 0, got {self.weights} and {single_modality=}"
             )
         self.network = network
         self.cpstn = None if cpstn is None else cpstn.requires_grad_(False)
         self.deform = deform
         self.perceptual = perceptual or Mind()
-        self.mono, self.looks = mono, looks
+        self.single_modality, self.augmentation = single_modality, augmentation
         self.margin = 0 if deform is None else margin
         self.sigma = sigma
 
@@ -134,8 +137,9 @@ class MrrnTask(Task):
         generator = randomness(batch)
         grey = luma(batch["visible"])
         pairs = zip(batch["infrared"], self._fixed(batch, grey), grey, strict=True)
-        views = [self._one_camera(*pair, generator) for pair in pairs] if self.mono else pairs
-        infrared, intensity, source = (torch.stack(images) for images in zip(*views, strict=True))
+        if self.single_modality:
+            pairs = [self._one_camera(*pair, generator) for pair in pairs]
+        infrared, intensity, source = (torch.stack(images) for images in zip(*pairs, strict=True))
         parts = self.terms(infrared, intensity, source, generator).parts
         return {"loss": total(parts, self.weights), **parts}
 
@@ -224,12 +228,12 @@ class MrrnTask(Task):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns infrared image, fixed image and its source, now and then all of one camera."""
         draw = float(torch.rand((), generator=generator))
-        if draw >= self.mono:
+        if draw >= self.single_modality:
             return infrared, fixed, grey
-        if draw < self.mono / 2:
-            other = self.looks(infrared, generator)
+        if draw < self.single_modality / 2:
+            other = self.augmentation(infrared, generator)
             return infrared, other, other
-        return self.looks(grey, generator), grey, grey
+        return self.augmentation(grey, generator), grey, grey
 
 
 def _draw(

@@ -1,30 +1,28 @@
 import json
 import shutil
 from dataclasses import replace
-from types import MappingProxyType
 
 import pytest
 import torch
+from benchmarks import embedded_weights as embedded
 
 import umfuse
-from umfuse.train import embedded
 
 
 @pytest.fixture
 def tiny(pair_folders, tmp_path, monkeypatch):
-    """The recipe on three rendered pairs, two steps of two small views a stage."""
+    """The recipe on three rendered pairs, two steps of two small crops each."""
     for kind, folder in zip(("ir", "vis"), pair_folders, strict=True):
         shutil.copytree(folder, tmp_path / "data/train/rendered" / kind)
-    stages = {
+    recipes = {
         name: replace(
-            stage,
-            views=replace(stage.views, size=(96, 96)),
-            training=replace(stage.training, steps=2, batch=2, warmup=1),
+            recipe,
+            crops=replace(recipe.crops, size=(96, 96)),
+            training=replace(recipe.training, steps=2, batch=2, warmup=1),
         )
-        for name, stage in embedded.RECIPE.stages.items()
+        for name, recipe in embedded.RECIPES.items()
     }
-    recipe = replace(embedded.RECIPE, stages=MappingProxyType(stages))
-    monkeypatch.setattr(embedded, "RECIPE", recipe)
+    monkeypatch.setattr(embedded, "RECIPES", recipes)
     monkeypatch.setattr(embedded, "ALL_SETS", ("rendered",))
     monkeypatch.setattr(embedded, "SETS", {})
     monkeypatch.setattr(embedded, "LEAST", 0.0)  # networks of two steps align nothing
@@ -32,19 +30,19 @@ def tiny(pair_folders, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_each_stage_moves_its_network_and_leaves_a_model_that_loads(tiny):
+def test_each_training_moves_its_network_and_leaves_a_model_that_loads(tiny):
     embedded.main(["--data", str(tiny / "data"), "--out", str(tiny / "run")])
     before = None
     networks = ("difn", "cpstn", "mrrn", "mrrn", "mrrn")
     for name, network in zip(embedded.ORDER, networks, strict=True):
         folder = tiny / "run" / name
         recipe = json.loads((folder / "recipe.json").read_text())
-        assert recipe["stage"] == name
+        assert recipe["recipe"] == name
         assert recipe["training"]["steps"] == 2
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert any("held_out_loss" in line for line in log)
         model = umfuse.load(folder, device="cpu")
-        assert model.config == embedded.RECIPE.model  # as in use, whatever radius it trained with
+        assert model.config == embedded.MODEL  # as in use, whatever radius it trained with
         if before is not None:
             for key, value in model.state_dict().items():
                 if not key.startswith(network):
@@ -57,10 +55,10 @@ def test_each_stage_moves_its_network_and_leaves_a_model_that_loads(tiny):
 def test_held_out_stems_are_in_the_data(tiny, monkeypatch):
     monkeypatch.setattr(embedded, "HELD_OUT", {"rendered": ("z",)})
     with pytest.raises(ValueError, match="no pair is called 'z'"):
-        embedded.train("difn", tiny / "data", tiny / "run")
+        embedded.train("fusion", tiny / "data", tiny / "run")
 
 
 def test_the_recipe_makes_networks_of_the_embedded_sizes():
-    assert embedded.RECIPE.model == umfuse.load(device="cpu").config
-    size = sum(p.numel() for p in umfuse.Umfuse(embedded.RECIPE.model).parameters())
+    assert umfuse.load(device="cpu").config == embedded.MODEL
+    size = sum(p.numel() for p in umfuse.Umfuse(embedded.MODEL).parameters())
     assert 4 * size < 10e6  # float32 bytes
