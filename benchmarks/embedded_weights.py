@@ -65,7 +65,7 @@ def train(name: str, data: Path, out: Path, training: TrainConfig | None = None)
     place = ORDER.index(name)
     torch.manual_seed(recipe.training.seed)  # networks start anew, at the first training
     before = out / ORDER[place - 1] if place else None
-    model = Umfuse(MODEL) if before is None else Umfuse.from_pretrained(before)
+    model = Umfuse(MODEL) if before is None else Umfuse.from_pretrained(before, cpstn=True)
     aligner = None
     if name in REALIGNED:
         aligner = Aligner(model, least=LEAST, longest=None, folder=out / "aligned")

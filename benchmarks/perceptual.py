@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import umfuse
 from umfuse import filters, geometry, search
-from umfuse.pipeline import Umfuse, evidence
+from umfuse.pipeline import Umfuse, registration_input
 from umfuse.train import DeformConfig, deformation, losses
 from umfuse.train.perceptual import Mind, vgg19
 
@@ -68,7 +68,7 @@ def embedded(model: Umfuse) -> dict[str, Features]:
 
     def of_matcher(image: Tensor) -> Maps:
         seen = model.mrrn.encoder(
-            evidence(image, image, model.config.orientation_sigma, model.mrrn)
+            registration_input(image, image, model.config.orientation_sigma, model.mrrn)
         )
         return [seen.fine, seen.coarse]
 

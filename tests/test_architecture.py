@@ -20,7 +20,9 @@ MAY_IMPORT = {
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": {"demo"},
-    "evaluate": {"api", "draw", "evaluate", "images", "metrics", "pipeline", "weights"},
+    "evaluate": {
+        *("api", "draw", "evaluate", "images", "metrics", "pipeline", "resampling", "weights"),
+    },
     "images": {"files"},
     "metrics": {"metrics"},
     "networks": {"networks"},
@@ -32,7 +34,8 @@ MAY_IMPORT = {
     "weights": {"hub", "weights_folder"},
     "weights_folder": {"config", "hub"},
     "train": {
-        *("config", "draw", "images", "metrics", "networks", "pipeline", "search", "train"),
+        *("config", "devices", "draw", "images", "metrics", "networks", "pipeline", "resampling"),
+        *("search", "train"),
         "weights",
     },
 }

@@ -129,8 +129,8 @@ class Umfuse(Pretrained):
     ) -> UmfuseOutput:
         """Registers and fuses a batch from known transforms; differentiable, exportable.
 
-        In training mode the dense stage is taken as it is; in evaluation mode it is kept only where
-        it explains a pair better than the transform alone.
+        Where a model in training mode is differentiated, the dense stage is taken as it is;
+        otherwise it is kept only where it explains a pair better than the transform alone.
 
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
@@ -196,7 +196,7 @@ class Umfuse(Pretrained):
         grid = geometry.project_grid(better, working, visible.device)
         field = self.displace(*resampling.resample(infrared, grid), small, pseudo)
         dense = torch.ones(len(visible), dtype=torch.bool, device=visible.device)
-        if not self.training:
+        if not (self.training and torch.is_grad_enabled()):
             after = geometry.project(better, geometry.to_coordinates(field))
             dense = self._improves((moved, valid), resampling.resample(infrared, after), small)
             field = torch.where(dense[:, None, None, None], field, torch.zeros_like(field))

@@ -23,8 +23,8 @@ class Options(NamedTuple):
     """Of every command."""
     device: argparse.ArgumentParser
     """Of commands that run a model; includes the common ones."""
-    range: argparse.ArgumentParser
-    """Of commands that read infrared images."""
+    ranges: argparse.ArgumentParser
+    """Of commands that read pairs."""
 
 
 def options() -> Options:
@@ -35,14 +35,18 @@ def options() -> Options:
     )
     device = argparse.ArgumentParser(add_help=False, parents=[common])
     device.add_argument("--device", help="cpu, cuda, cuda:1, ...; default: CUDA if there is any")
-    infrared = argparse.ArgumentParser(add_help=False)
-    infrared.add_argument(
+    ranges = argparse.ArgumentParser(add_help=False)
+    ranges.add_argument(
+        "--ir-range",
         "--range",
         type=_range,
         metavar="RANGE",
         help="infrared values that become black and white: dtype, minmax, percentile or LOW,HIGH",
     )
-    return Options(common, device, infrared)
+    ranges.add_argument(
+        "--vis-range", type=_range, metavar="RANGE", help="the same of visible images"
+    )
+    return Options(common, device, ranges)
 
 
 def _range(text: str) -> Range:

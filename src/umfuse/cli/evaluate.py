@@ -13,7 +13,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     """Adds the parser of this command."""
     evaluate = commands.add_parser(
         "evaluate",
-        parents=[shared.device, shared.range],
+        parents=[shared.device, shared.ranges],
         help="score a folder of results, or weights, on a data set",
         description="Compares results with DATASET/ir and DATASET/vis, aligned pairs of one size. "
         "Prints means with their 95 % bootstrap interval.",
@@ -71,7 +71,8 @@ def _evaluate(options: argparse.Namespace) -> int:
             input=options.input,
             visible=options.visible,
             register=options.register,
-            range=options.range,
+            ir_range=options.ir_range,
+            vis_range=options.vis_range,
             device=options.device,
             rank_by=options.rank_by,
         )

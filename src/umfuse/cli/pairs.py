@@ -32,7 +32,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     model.add_argument(
         "--weights", metavar="NAME", help="name, folder or Hub repository; default: embedded"
     )
-    pair = argparse.ArgumentParser(add_help=False, parents=[model, shared.range])
+    pair = argparse.ArgumentParser(add_help=False, parents=[model, shared.ranges])
     pair.add_argument("infrared", type=Path, help="image, or a folder of images")
     pair.add_argument("visible", type=Path, help="image, or a folder paired with it by stem")
     pair.add_argument(

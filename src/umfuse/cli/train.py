@@ -29,7 +29,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     """Adds the parser of this command."""
     train = commands.add_parser(
         "train",
-        parents=[shared.device, shared.range],
+        parents=[shared.device, shared.ranges],
         help="train or fine-tune on folders of pairs",
         description="Trains on pairs of --ir and --vis, matched by stem. The run folder loads as "
         "weights: umfuse.load(RUN), or --weights RUN of the other commands.",
@@ -89,9 +89,6 @@ def _share(text: str) -> float:
 
 
 def _train(options: argparse.Namespace) -> int:
-    # Until the shared options are called so.
-    options.ir_range = getattr(options, "ir_range", getattr(options, "range", None))
-    options.vis_range = getattr(options, "vis_range", None)
     if options.resume is not None:
         _recall(options)
     missing = [name for name in ("what", "ir", "vis", "out") if getattr(options, name) is None]
@@ -114,7 +111,8 @@ def _train(options: argparse.Namespace) -> int:
     if options.source is None:
         model = Umfuse(recipes.MODELS[options.recipe])
     else:
-        model = Umfuse.from_pretrained(options.source)
+        rendered = options.what in ("translation", "joint", "all") or None
+        model = Umfuse.from_pretrained(options.source, cpstn=rendered)
     features = None if options.features is None else perceptual.load(options.features)
     trainings = dict(_trainings(options))
     pairs = _pairs(options, model)

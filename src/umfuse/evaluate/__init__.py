@@ -26,10 +26,10 @@ from huggingface_hub.utils import tqdm
 
 from umfuse import api, weights
 from umfuse.evaluate.dataset import pair
-from umfuse.evaluate.fusion import Fusion
-from umfuse.evaluate.registration import Registration, truth_of
+from umfuse.evaluate.fusion import FusionScorer
+from umfuse.evaluate.registration import RegistrationScorer, truth_of
 from umfuse.evaluate.report import Metric, Report, Scores, Summary
-from umfuse.evaluate.task import Files, Task
+from umfuse.evaluate.scorer import Files, Ranges, Scorer
 from umfuse.images import Range
 from umfuse.pipeline import Umfuse
 
@@ -48,7 +48,8 @@ def evaluate(
     input: str | None = None,
     visible: str = "vis",
     register: bool | None = None,
-    range: Range | None = None,
+    ir_range: Range | None = None,
+    vis_range: Range | None = None,
     device: api.Device | None = None,
     rank_by: str | None = None,
 ) -> Report:
@@ -72,7 +73,8 @@ def evaluate(
             ``ir``; a registration may use others, such as ``vis_hr``.
         register: Whether weights align a pair before they fuse it; by default if the input is
             another folder than ``ir``.
-        range: Of infrared values, as in `umfuse.fuse`.
+        ir_range: As in `umfuse.fuse`.
+        vis_range: As in `umfuse.fuse`.
         device: Of weights, as in `umfuse.load`.
         rank_by: Head of the figure that `Report.ranking` sorts by; by default VIF for fusion, and
             for registration the distance to the truth or else NCC.
@@ -83,28 +85,28 @@ def evaluate(
         ValueError: If the homographies of the data set are damaged or there is no such device.
         OSError: If a folder cannot be listed or weights cannot be loaded.
     """
-    root = Path(dataset)
+    root, ranges = Path(dataset), Ranges(ir_range, vis_range)
     if not root.is_dir():
         raise EvaluationError(f"the data set {root} is no folder")
     model, results = _source(source, device)
     folders = {"ir": root / "ir", "vis": root / visible}
     if results is not None:
         folders["result"] = results
-    measure: Task
+    measure: Scorer
     if task == "fusion":
         if model is None and (input is not None or register is not None):
             raise EvaluationError("input and register are for weights, not for a folder of results")
         if model is not None:
             folders["input"] = root / (input or "ir")
         align = input not in (None, "ir") if register is None else register
-        measure = Fusion(model, register=align, range=range)
+        measure = FusionScorer(model, register=align, ranges=ranges)
     elif task == "registration":
         if register is not None:
             raise EvaluationError("register is for fusion: whether to align a pair before")
         moving = input or "ir_warp"
         if model is not None or input is not None or (root / moving).is_dir():
             folders["input"] = root / moving
-        measure = Registration(model, truth_of(root, moving), range=range)
+        measure = RegistrationScorer(model, truth_of(root, moving), ranges=ranges)
     else:
         raise EvaluationError(f"expected task to be 'fusion' or 'registration', got {task!r}")
     if rank_by is not None and rank_by not in measure.metrics:
@@ -132,8 +134,9 @@ def evaluate(
             "dataset": os.fspath(dataset),
             "task": task,
             "folders": {key: os.fspath(folder) for key, folder in folders.items()},
-            "register": measure.register if isinstance(measure, Fusion) and model else None,
-            "range": range,
+            "register": measure.register if isinstance(measure, FusionScorer) and model else None,
+            "ir_range": ir_range,
+            "vis_range": vis_range,
         },
         metrics=measure.metrics,
         images=scores,

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import api, draw, geometry, metrics, pipeline
+from umfuse import api, draw, geometry, metrics, resampling
 from umfuse.draw import Displayable
 from umfuse.evaluate.dataset import read_displacement, read_homographies
 from umfuse.evaluate.report import Metric, Scores
-from umfuse.evaluate.task import Files, by_head, check_size, described, numbers, read, shown
-from umfuse.images import Picture, Range
+from umfuse.evaluate.scorer import Files, Ranges, by_head, check_size, described, numbers, shown
+from umfuse.images import Picture
 from umfuse.pipeline import Umfuse
 
 BORDER = 8  # pixels on each side that are not the interior
@@ -106,19 +106,19 @@ class _Placed(NamedTuple):
     confidence: float | None = None
 
 
-class Registration:
+class RegistrationScorer:
     """Compares a registered infrared image with ``ir``, and the map behind it with the truth.
 
     Args:
         model: Registers ``input`` to ``vis``; None takes ``result``.
         truth: Of ``input``, if there is one. A result is an image without a map, so the truth is of
             use with a model alone.
-        range: Of infrared values, as in `umfuse.register`.
+        ranges: Of the images.
     """
 
-    def __init__(self, model: Umfuse | None, truth: Truth | None, *, range: Range | None) -> None:
+    def __init__(self, model: Umfuse | None, truth: Truth | None, *, ranges: Ranges) -> None:
         self.model = model
-        self.range: Range | None = range
+        self.ranges = ranges
         self.truth = truth = None if model is None else truth
         self.metrics = by_head(metrics.REGISTRATION)
         for head, metric in list(self.metrics.items()):
@@ -131,7 +131,7 @@ class Registration:
         self.rank_by = "NCC" if truth is None else truth.head
 
     def score(self, name: str, files: Files) -> dict[str, Scores]:
-        """Returns the scores of the registered image and of the input; see `Task.score`."""
+        """Returns the scores of the registered image and of the input; see `Scorer.score`."""
         reference, both = self._place(files)
         scores = dict[str, Scores]()
         for label, placed in both.items():
@@ -147,19 +147,19 @@ class Registration:
         return scores
 
     def draw(self, name: str, files: Files, caption: str) -> Image.Image:
-        """Returns the images, and checkerboards of them before and after; see `Task.draw`."""
+        """Returns the images, and checkerboards of them before and after; see `Scorer.draw`."""
         reference, placed = self._place(files)
-        color = read(files["vis"])
+        color = self.ranges.visible(files["vis"])
         grid = geometry.project_grid(
             geometry.resize_transform(reference.size, color.size), reference.size
         )
-        visible = pipeline.resample(color.rgb, grid)[0].movedim(0, -1).numpy()
+        visible = resampling.resample(color.rgb, grid)[0][0].movedim(0, -1).numpy()
         panels: list[tuple[str, Displayable]] = [
             (f"visible: {name}", visible),
             ("infrared, aligned", shown(reference)),
         ]
         if "input" in files:
-            panels.insert(1, ("infrared, as it came", shown(read(files["input"], self.range))))
+            panels.insert(1, ("infrared, as it came", shown(self.ranges.infrared(files["input"]))))
         for label, title in (("input", "before"), ("result", f"after, {caption}")):
             if label in placed:
                 board = draw.checkerboard(shown(placed[label].picture), visible)
@@ -172,32 +172,36 @@ class Registration:
 
     def _place(self, files: Files) -> tuple[Picture, dict[str, _Placed]]:
         """Returns the reference, and the images that are compared with it."""
-        reference = read(files["ir"], self.range)
+        reference = self.ranges.infrared(files["ir"])
         size = reference.size
         placed = dict[str, _Placed]()
         if "input" in files:
-            moving = read(files["input"], self.range)
+            moving = self.ranges.infrared(files["input"])
             if isinstance(self.truth, Displacements):
                 check_size(moving, reference, "deformed")
             plain = geometry.project_grid(geometry.resize_transform(size, moving.size), size)
             placed["input"] = _Placed(self._resample(moving, plain, reference), plain)
             if self.model is not None:
                 found = api.register(
-                    files["input"], files["vis"], range=self.range, weights=self.model
+                    files["input"],
+                    files["vis"],
+                    ir_range=self.ranges.ir,
+                    vis_range=self.ranges.vis,
+                    weights=self.model,
                 )
                 coordinates = torch.from_numpy(found.coordinates).movedim(-1, 0)[None]
                 coordinates = _on_grid(coordinates, size)
                 picture = self._resample(moving, coordinates, reference)
                 placed["result"] = _Placed(picture, coordinates, found.confidence)
         if self.model is None:
-            placed["result"] = _Placed(read(files["result"], self.range, like=reference))
+            placed["result"] = _Placed(self.ranges.infrared(files["result"], like=reference))
             check_size(placed["result"].picture, reference, "registered")
         return reference, placed
 
     def _resample(self, moving: Picture, coordinates: Tensor, reference: Picture) -> Picture:
         """Returns an image on the grid of the reference, rounded as in a file."""
-        values = pipeline.resample(moving.values, coordinates)
-        return read(moving.give_back(values), self.range, like=reference)
+        values, _ = resampling.resample(moving.values, coordinates)
+        return self.ranges.infrared(moving.give_back(values), like=reference)
 
 
 def _interior(head: str) -> str:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
-from umfuse import filters, geometry, pipeline, search
+from umfuse import filters, geometry, resampling, search
 from umfuse.pipeline import Umfuse
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Aligner:
         size = (visible.shape[-2], visible.shape[-1])
         field = geometry.resize_field(place.displacement, size)
         coordinates = geometry.project(place.transform, geometry.to_coordinates(field))
-        registered = pipeline.resample(infrared, coordinates)
+        registered, _ = resampling.resample(infrared, coordinates)
         top, left, height, width = cast("list[int]", place.rectangle.tolist())
         rows, columns = slice(top, top + height), slice(left, left + width)
         return registered[..., rows, columns], visible[..., rows, columns]
@@ -129,14 +129,10 @@ class Aligner:
             displacement = torch.zeros(1, 2, 1, 1)
         else:
             device = self.model.device
-            aligned = self.model.align(infrared.to(device), reduced.to(device))
-            # Copies, since tensors that were made in inference mode stay marked as such.
-            transform, confidence = aligned.transform.cpu().clone(), aligned.confidence
-            moved = geometry.project(transform.inverse(), aligned.coordinates.cpu().clone())
-            field = moved - geometry.identity_grid(*size)
-            displacement = geometry.resize_field(
-                field, (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
-            )
+            alignment, (found,) = self.model.register(infrared.to(device), reduced.to(device))
+            transform, confidence = alignment.transform[0], found.confidence
+            strided = (-(-size[0] // STRIDE), -(-size[1] // STRIDE))
+            displacement = geometry.resize_field(alignment.field.cpu(), strided)
         coordinates = geometry.project(
             transform, geometry.to_coordinates(geometry.resize_field(displacement, size))
         )

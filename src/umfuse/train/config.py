@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from umfuse.pipeline import _has_bf16 as has_bf16  # pyright: ignore[reportPrivateUsage]
+from umfuse.devices import has_bf16
 
 
 @dataclass(frozen=True)

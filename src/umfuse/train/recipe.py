@@ -97,7 +97,7 @@ class CpstnRecipe(Recipe):
         back = replace(there, in_channels=there.out_channels, out_channels=there.in_channels)
         used = bool(self.weights.perceptual or self.weights.style)
         return CpstnTask(
-            copy.deepcopy(model.cpstn),
+            _cpstn(model),
             self.weights,
             back=Cpstn(back) if self.cycle else None,
             perceptual=features or (perceptual.load(self.features) if used else None),
@@ -140,7 +140,7 @@ class MrrnRecipe(Recipe):
         """Returns the pairs with their pseudo-infrared images, if that is registered to."""
         if model.config.fixed == "visible":
             return pairs
-        network = copy.deepcopy(model.cpstn).eval()
+        network = _cpstn(model).eval()
         # Other processes cannot use a GPU that this one has begun to use.
         return Rendered(pairs, network.cpu() if self.training.workers else network)
 
@@ -170,3 +170,10 @@ class JointRecipe(Recipe):
             self.weights,
             fixed=model.config.fixed,
         )
+
+
+def _cpstn(model: Umfuse) -> Cpstn:
+    """Returns a copy of the CPSTN of a model."""
+    if model.cpstn is None:
+        raise ValueError("the model was loaded without CPSTN: load it with cpstn=True to train it")
+    return copy.deepcopy(model.cpstn)

@@ -26,7 +26,7 @@ MODELS: Mapping[str, UmfuseConfig] = MappingProxyType(
         "default": UmfuseConfig(
             cpstn=CpstnConfig(filters=16, blocks=5),
             mrrn=MatcherConfig(),
-            difn=DifnConfig(features=16, output="blend", levels=True),
+            difn=DifnConfig(features=16, output="blend", global_means=True),
             fixed="visible",
         ),
         "paper": UmfuseConfig(),

@@ -90,7 +90,8 @@ def train(
         )
         if held_out is None:
             return _give(average, model)
-        model.load_state_dict(Umfuse.from_pretrained(out).state_dict())  # the best
+        best = Umfuse.from_pretrained(out, cpstn=model.cpstn is not None)
+        model.load_state_dict(best.state_dict())
         return model
 
 

@@ -18,9 +18,9 @@ from umfuse.train.types import Pair
 LONGEST = 512  # pixels of the longer side
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def picture(model: Umfuse, pair: Pair) -> Image.Image:
-    """Returns a sheet of one pair: pseudo-infrared, alignment before and after, and fused.
+    """Returns a sheet of one pair: alignment before and after, fused, and what CPSTN renders.
 
     The infrared image is deformed by the protocol ``paper``, always alike, and registered by the
     networks alone, without search.
@@ -35,16 +35,16 @@ def picture(model: Umfuse, pair: Pair) -> Image.Image:
     moving, visible = moving.to(model.device), visible.to(model.device)
     found = model(moving, visible)
     shown = _array(visible)
-    return draw.sheet(
-        [
-            ("visible", shown),
-            ("infrared, deformed", _array(moving)),
-            ("pseudo-infrared", _array(model.render(visible))),
-            ("before", draw.checkerboard(_array(moving), shown)),
-            ("after", draw.checkerboard(_array(found.infrared), shown)),
-            ("fused", _array(found.fused)),
-        ]
-    )
+    panels: list[tuple[str, draw.Displayable]] = [
+        ("visible", shown),
+        ("infrared, deformed", _array(moving)),
+        ("before", draw.checkerboard(_array(moving), shown)),
+        ("after", draw.checkerboard(_array(found.infrared), shown)),
+        ("fused", _array(found.fused)),
+    ]
+    if model.cpstn is not None:
+        panels.insert(2, ("pseudo-infrared", _array(model.render(visible))))
+    return draw.sheet(panels)
 
 
 def _reduced(image: Tensor) -> Tensor:

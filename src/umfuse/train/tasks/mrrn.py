@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from umfuse import geometry
+from umfuse.filters import luma
 from umfuse.networks import Cpstn, Matcher, Mrrn, MrrnOutput
-from umfuse.pipeline import evidence, luma
+from umfuse.pipeline import registration_input
 from umfuse.train import losses
 from umfuse.train.augment import Photometric
 from umfuse.train.deform import Deformation, DeformConfig, deformation
@@ -171,8 +172,8 @@ class MrrnTask(Task):
             one[..., inner[0], inner[1]] for one in (intensity, source, moving, inside)
         )
         found: MrrnOutput = self.network(
-            evidence(intensity, source, self.sigma, self.network),
-            evidence(moving, moving, self.sigma, self.network, inside),
+            registration_input(intensity, source, self.sigma, self.network),
+            registration_input(moving, moving, self.sigma, self.network, inside),
         )
         registered, seen = geometry.warp(torch.cat((moving, inside), 1), found.displacement)
         parts = {

@@ -1,4 +1,4 @@
-"""What tasks have in common: how they are asked, and what they need to read and show images."""
+"""What scorers have in common: how they are asked, and what they need to read and show images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ Files = Mapping[str, Path]
 """The files of a pair: ``ir``, ``vis`` and, if they are asked for, ``input`` and ``result``."""
 
 
-class Task(Protocol):
+class Scorer(Protocol):
     """Measures pairs one by one and keeps nothing of them."""
 
     @property
@@ -76,9 +76,22 @@ def numbers(found: Mapping[str, Tensor | float]) -> Scores:
     return scores
 
 
-def read(source: ImageLike, range: Range | None = None, like: Picture | None = None) -> Picture:
-    """Reads a picture, in the range of another if its values are of the same type."""
-    picture = images.read(source, range=range)
+class Ranges(NamedTuple):
+    """Which values of a pair become 0 and 1, as in `umfuse.fuse`."""
+
+    ir: Range | None = None
+    vis: Range | None = None
+
+    def infrared(self, source: ImageLike, like: Picture | None = None) -> Picture:
+        """Reads an infrared image, in the range of another if its values are of the same type."""
+        return _alike(images.read(source, range=self.ir, option="ir_range"), like)
+
+    def visible(self, source: ImageLike, like: Picture | None = None) -> Picture:
+        """Reads a visible or fused image, as `infrared`."""
+        return _alike(images.read(source, range=self.vis or "dtype", option="vis_range"), like)
+
+
+def _alike(picture: Picture, like: Picture | None) -> Picture:
     if like is not None and like.form.dtype == picture.form.dtype:
         picture = replace(picture, low=like.low, span=like.span)
     return picture
