@@ -10,10 +10,11 @@ from types import MappingProxyType
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 
 import umfuse
-from umfuse import cli, demo
+from umfuse import cli
 from umfuse.train import recipes
 
 SIZE = (96, 128)
