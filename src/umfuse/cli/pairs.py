@@ -146,7 +146,10 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
 
 
 def write_sheet(
-    pair: Pair, result: Fusion | Registration, registration: Registration | None, range: Range
+    pair: Pair,
+    result: Fusion | Registration,
+    registration: Registration | None,
+    range: Range | None,
 ) -> None:
     """Writes the before/after picture of a pair that is done."""
     import numpy as np
