@@ -140,7 +140,7 @@ def table_block(page: str, name: str) -> str:
 def with_table(page: str, name: str, table: str) -> str:
     """Returns a page with another table between ``<!-- NAME -->`` and ``<!-- end -->``."""
     table_block(page, name)
-    return _place(name).sub(lambda _: f"\n{table}\n\n", page)
+    return _place(name).sub(lambda _: f"\n{table}\n\n", page, count=1)
 
 
 def _place(name: str) -> re.Pattern[str]:

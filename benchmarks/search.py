@@ -112,7 +112,7 @@ def confidences(results: list[Found], false: list[float]) -> Iterator[tuple[obje
     misses = [x.search.confidence for x in results if x.error > MISS]
     for name, values in (("hits", hits), ("misses", misses), ("wrong pairs", false)):
         quantiles = np.percentile(values, (0, 5, 50, 95, 100)).tolist() if values else [""] * 5
-        area = "" if name == "hits" else auc(hits, values)
+        area = auc(hits, values) if values and name != "hits" else ""
         yield name, len(values), *quantiles, area
 
 
