@@ -61,9 +61,10 @@ def names(tmp_path, monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", with_code("python"), ids=lambda page: page.name)
 def test_python_blocks_run_one_after_the_other(page, names):
-    for block in blocks(page, "python"):
-        code = re.sub(r"\bsteps=[\d_]+", "steps=2", block)
-        exec(compile(code, str(page), "exec"), names)
+    for number, block in enumerate(blocks(page, "python"), 1):
+        code, training = re.subn(r"\bsteps=[\d_]+", "steps=2", block)
+        assert training == len(re.findall(r"(?<!\w)fine_tune\(", block)), "give steps=..."
+        exec(compile(code, f"<block {number} of {page.name}>", "exec"), names)
 
 
 def test_readme_has_code():
