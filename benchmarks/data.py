@@ -1,4 +1,7 @@
-"""The real pairs of `UMFUSE_DATA` as the benchmarks read them, protocols, and tables."""
+"""The real pairs of `UMFUSE_DATA` as the benchmarks read them, protocols, and tables.
+
+`python -m benchmarks.data` counts the pairs.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,16 @@ from umfuse.images import Picture
 
 T = TypeVar("T")
 CACHE = Path("runs/benchmarks/data")
+SETS = {
+    "RoadScene, test": ("test/roadscene", "ir", "driving, day and night; other places than train"),
+    "RoadScene, train": ("train/roadscene", "ir", "what the networks of the tables learned from"),
+    "RoadScene, raw, test": ("test/roadscene", "ir_raw", "as the two cameras saw it"),
+    "RoadScene, raw, train": ("train/roadscene", "ir_raw", "as the two cameras saw it"),
+    "TNO, test": ("test/tno", "ir", "grey, other cameras and places: nothing was trained on it"),
+    "MSRS, test": ("test/msrs_gray", "ir", "driving, grey visible"),
+    "SuperFusion, RoadScene": ("test/superfusion_road", "ir_warp", "published warps"),
+    "SuperFusion, MSRS": ("test/superfusion_msrs", "ir_warp", "published warps"),
+}
 
 
 @dataclass(frozen=True)
@@ -113,11 +126,25 @@ def report(
     print()
     if arguments.page is not None:
         text = arguments.page.read_text(encoding="utf-8")
-        block = re.compile(rf"(?<=<!-- {re.escape(name)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
-        if not block.search(text):
-            sys.exit(f"{arguments.page} has no place for the table {name!r}")
-        table = "\n" + "\n".join(written) + "\n\n"
-        arguments.page.write_text(block.sub(lambda _: table, text), encoding="utf-8")
+        arguments.page.write_text(with_table(text, name, "\n".join(written)), encoding="utf-8")
+
+
+def table_block(page: str, name: str) -> str:
+    """Returns what stands between ``<!-- NAME -->`` and ``<!-- end -->`` on a page."""
+    found = _place(name).search(page)
+    if not found:
+        raise ValueError(f"the page has no place for the table {name!r}")
+    return found[0]
+
+
+def with_table(page: str, name: str, table: str) -> str:
+    """Returns a page with another table between ``<!-- NAME -->`` and ``<!-- end -->``."""
+    table_block(page, name)
+    return _place(name).sub(lambda _: f"\n{table}\n\n", page, count=1)
+
+
+def _place(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<=<!-- {re.escape(name)} -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def lines(rows: Iterable[Sequence[object]]) -> str:
@@ -132,3 +159,20 @@ def _short(value: object) -> str:
                 return f"{value:.{digits}f}"
         return f"{value:.0f}"
     return str(value)
+
+
+def main() -> None:
+    """Prints the table of the sets."""
+    parser = argparse.ArgumentParser(description="Counts the pairs of every set.")
+    page_option(parser)
+    arguments = parser.parse_args()
+    folder = root()
+    rows = (
+        (name, len(list((folder / where / infrared).iterdir())), what)
+        for name, (where, infrared, what) in SETS.items()
+    )
+    report(arguments, "sets", ("set", "pairs", "what"), rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -26,10 +26,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from benchmarks import data
+from benchmarks import data, scenes
 
 import umfuse
-from umfuse import demo, images
+from umfuse import images
 from umfuse.pipeline import Umfuse
 
 SIZES = ((64, 64), (256, 256), (512, 640), (768, 1024))
@@ -50,7 +50,7 @@ def model(kind: str, device: str) -> Umfuse:
 def call(kind: str, made: Umfuse, part: str, size: tuple[int, int]) -> Callable[[], object]:
     """Returns what is measured, as a function without arguments."""
     far = part in ("register far", "fuse")
-    scene = demo.render(0, size, infrared_size=size, strength=1.0 if far else 0.3)
+    scene = scenes.render(0, size, infrared_size=size, strength=1.0 if far else 0.3)
     infrared = images.read(scene.infrared).luma.to(made.device)
     visible = images.read(scene.visible).rgb.to(made.device)
 

@@ -23,10 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmarks import data
+from benchmarks import scenes as demo
 from PIL import Image
 from torch.utils.data import default_collate
 
-from umfuse import demo
 from umfuse.networks import Difn, DifnConfig
 from umfuse.train import CropConfig, Crops, PairDataset, TrainConfig, checkpoints, fit
 from umfuse.train.augment import Photometric

@@ -1,7 +1,7 @@
 """The global search alone, and what its confidence is worth: `python -m benchmarks.search`.
 
 - raw: the raw RoadScene pairs (``ir_raw`` with ``vis_hr``); mean error on a 9x9 grid over ``vis``,
-  in infrared pixels, against the given homography.
+  in infrared pixels, against the given homography, beside that of plain resizing.
 - confidence: how well it separates hits (10 px or less) from misses, and right pairs from wrong
   ones (the infrared image of another scene), as the area under the ROC curve.
 - time: beside SimpleITK's affine Mattes mutual information, in turn on the same pairs.
@@ -44,6 +44,7 @@ class Found(NamedTuple):
     """What the search found for a raw pair."""
 
     pair: Raw
+    resizing: float
     error: float
     search: Search
     seconds: float
@@ -68,12 +69,16 @@ def measure(pair: Raw) -> Found:
     """Runs the search on one raw pair."""
     visible, infrared = luma(pair.visible), luma(pair.infrared)
     size = images.read(pair.small).size
+    plain = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
     to_visible = geometry.resize_transform(size, (visible.shape[-2], visible.shape[-1]))
     start = time.perf_counter()
     found = search(visible, infrared)
     seconds = time.perf_counter() - start
-    error = float(metrics.grid_error(found.transform @ to_visible, pair.truth, size))
-    return Found(pair, error, found, seconds)
+    resizing, error = (
+        float(metrics.grid_error(transform, pair.truth, size))
+        for transform in (plain, found.transform @ to_visible)
+    )
+    return Found(pair, resizing, error, found, seconds)
 
 
 def wrong(pair: Raw, other: Raw) -> float:
@@ -90,12 +95,15 @@ def auc(hits: list[float], misses: list[float]) -> float:
 
 
 def errors(results: list[Found]) -> Iterator[tuple[object, ...]]:
-    """Yields a line for both splits and all pairs."""
+    """Yields a line for resizing, and of the search one for each split and one for all pairs."""
+    found = {"resizing": [x.resizing for x in results]}
     for split in ("train", "test", "all"):
-        e = np.array([x.error for x in results if split in (x.pair.split, "all")])
-        if len(e):
+        found[split] = [x.error for x in results if split in (x.pair.split, "all")]
+    for name, values in found.items():
+        if values:
+            e = np.array(values)
             shares = (f"{(e < bound).mean():.1%}" for bound in (2, 3, 5, 10))
-            yield split, len(e), float(np.median(e)), *shares
+            yield name, len(e), float(np.median(e)), *shares
 
 
 def confidences(results: list[Found], false: list[float]) -> Iterator[tuple[object, ...]]:
@@ -104,7 +112,7 @@ def confidences(results: list[Found], false: list[float]) -> Iterator[tuple[obje
     misses = [x.search.confidence for x in results if x.error > MISS]
     for name, values in (("hits", hits), ("misses", misses), ("wrong pairs", false)):
         quantiles = np.percentile(values, (0, 5, 50, 95, 100)).tolist() if values else [""] * 5
-        area = "" if name == "hits" else auc(hits, values)
+        area = auc(hits, values) if values and name != "hits" else ""
         yield name, len(values), *quantiles, area
 
 

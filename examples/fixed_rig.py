@@ -6,15 +6,14 @@ from umfuse import demo
 
 def main() -> None:
     """Fuses a second pair of the rig without searching again."""
-    first = demo.render(seed=2)
-    registration = umfuse.register(first.infrared, first.visible)
-    night = demo.render(seed=2, night=True)  # the same rig, hours later
+    day, night = demo.pair(), demo.pair(night=True)
+    umfuse.register(day.infrared, day.visible).save("rig.npz")
     # A fixed range keeps the grey of a temperature the same from frame to frame.
     fusion = umfuse.fuse(
-        night.infrared, night.visible, registration=registration, range=(28000, 33000)
+        night.infrared, night.visible, registration="rig.npz", ir_range=(27000, 31000)
     )
     fusion.save("night.png")
-    print("night.png, with the alignment of the day, confidence", round(registration.confidence, 2))
+    print("night.png, with the alignment of the day")
 
 
 if __name__ == "__main__":

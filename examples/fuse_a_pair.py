@@ -1,4 +1,4 @@
-"""Fuses one pair: python examples/fuse_a_pair.py IR VIS OUT (or a rendered scene without them)."""
+"""Fuses one pair: python examples/fuse_a_pair.py IR VIS OUT (or the demo's pair without them)."""
 
 import sys
 
@@ -8,8 +8,7 @@ from umfuse import demo
 
 def main(arguments: list[str]) -> None:
     """Writes the fused image and says how far to trust the alignment."""
-    scene = demo.render(seed=1)
-    ir, vis, out = arguments or (scene.infrared, scene.visible, "fused.png")
+    ir, vis, out = arguments or (*demo.pair()[:2], "fused.png")
     fusion = umfuse.fuse(ir, vis)
     fusion.save(out)
     print(out, "confidence", round(fusion.registration.confidence, 2))

@@ -1,26 +1,18 @@
-"""A batch through the model itself: tensors in, a NamedTuple of tensors out, with gradients."""
+"""A batch through the model: tensors in, a NamedTuple of tensors out, as `umfuse.fuse` does it."""
 
 import torch
 
 import umfuse
-from umfuse import demo, images, search
+from umfuse import demo, images
 
 
 def main() -> None:
-    """Registers and fuses two pairs at once, each from the transform that the search finds."""
+    """Registers and fuses two pairs at once."""
     model = umfuse.load()
-    scenes = [demo.render(seed=seed, size=(240, 320)) for seed in (3, 4)]
-    infrared = torch.cat([images.read(scene.infrared).luma for scene in scenes])
-    visible = torch.cat([images.read(scene.visible).rgb for scene in scenes])
-    lumas = [images.read(scene.visible).luma for scene in scenes]
-    transforms = torch.stack(
-        [
-            search.find_transform(ir[None], vis).transform
-            for vis, ir in zip(lumas, infrared, strict=True)
-        ]
-    )
-    with torch.inference_mode():
-        out = model(infrared, visible, transforms)
+    pairs = [demo.pair(), demo.pair(night=True)]
+    infrared = torch.cat([images.read(pair.infrared).luma for pair in pairs])
+    visible = torch.cat([images.read(pair.visible).rgb for pair in pairs])
+    out = model.infer(infrared, visible)
     print("fused", tuple(out.fused.shape), "displacement", tuple(out.displacement.shape))
 
 

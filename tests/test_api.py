@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 
 import umfuse
-from umfuse import demo, images
+from umfuse import images
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ MAY_IMPORT = {
         *("convert", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
-    "demo": {"demo"},
+    "demo": set(),
     "evaluate": {
         *("api", "draw", "evaluate", "images", "metrics", "pipeline", "resampling", "weights"),
     },

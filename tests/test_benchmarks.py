@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 
-from umfuse import demo, geometry, metrics
+from umfuse import geometry, metrics
 
 pytestmark = pytest.mark.slow
 

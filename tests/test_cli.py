@@ -5,9 +5,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 
-from umfuse import __version__, cli, demo, files, geometry, images, weights
+from umfuse import __version__, cli, files, geometry, images, weights
 from umfuse.cli import deform
 from umfuse.evaluate import dataset
 from umfuse.train.protocols import PROTOCOLS
@@ -158,15 +159,6 @@ def test_full_disk_leaves_no_half_file(pair, tmp_path, monkeypatch, capsys):
     assert cli.main(["fuse", *pair, "-o", str(tmp_path / "o.png"), "--no-register"]) == 1
     assert "No space left" in capsys.readouterr().err
     assert set(tmp_path.iterdir()) == before
-
-
-def test_demo_needs_no_data(tmp_path, capsys):
-    assert cli.main(["demo", "-o", str(tmp_path / "demo")]) == 0
-    captured = capsys.readouterr()
-    for line in captured.out.splitlines():
-        assert size_of(line)
-    assert len(captured.out.splitlines()) == 5
-    assert "mean error" in captured.err
 
 
 @pytest.fixture

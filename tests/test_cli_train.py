@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 
 import umfuse
-from umfuse import cli, demo
+from umfuse import cli
 from umfuse.train import recipes
 
 SIZE = (96, 128)

@@ -12,10 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 
 import umfuse
-from umfuse import api, demo, geometry, images, metrics
+from umfuse import api, geometry, images, metrics
 from umfuse.evaluate import EvaluationError, Summary, dataset, evaluate
 from umfuse.train.protocols import protocol
 

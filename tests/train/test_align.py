@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import scenes as demo
 from PIL import Image
 from scenes import scene
 from tiny_tasks import mrrn_task
 
 import umfuse
-from umfuse import demo, geometry, metrics, search
+from umfuse import geometry, metrics, search
 from umfuse.pipeline import Alignment
 from umfuse.train import Aligner, CropConfig, Crops, PairDataset
 from umfuse.train.align import Place, largest_rectangle

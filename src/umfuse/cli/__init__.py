@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from umfuse import __version__
-from umfuse.cli import common, deform, evaluate, pairs, train, weights
+from umfuse.cli import common, deform, demo, evaluate, pairs, train, weights
 from umfuse.cli.common import UsageError
 
 __all__ = ["main"]
@@ -50,6 +50,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"umfuse {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = common.options()
-    for group in (pairs, deform, evaluate, train, weights):
+    for group in (pairs, demo, deform, evaluate, train, weights):
         group.add_commands(commands, shared)
     return parser

@@ -1,4 +1,4 @@
-"""Commands on pairs of images: `umfuse fuse`, `register` and `demo`."""
+"""Commands on pairs of images: `umfuse fuse` and `register`."""
 
 from __future__ import annotations
 
@@ -53,14 +53,6 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "register", parents=[pair], help="write infrared images aligned with the visible ones"
     )
     register.set_defaults(run=_pairs_command, fuse=False, no_register=False)
-
-    demo = commands.add_parser(
-        "demo", parents=[model], help="render a misaligned scene, align and fuse it"
-    )
-    demo.add_argument("-o", "--output", type=Path, default=Path("umfuse-demo"), help="folder")
-    demo.add_argument("--seed", type=int, default=0, help="another scene")
-    demo.add_argument("--night", action="store_true", help="a dark visible image")
-    demo.set_defaults(run=_demo, range=None)
 
 
 def _pairs_command(options: argparse.Namespace) -> int:
@@ -149,12 +141,15 @@ def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
             registration.stage,
         )
     if pair.sheet is not None:
-        _sheet(pair, result, registration, options.range)
+        write_sheet(pair, result, registration, options.range)
     return pair.output
 
 
-def _sheet(
-    pair: Pair, result: Fusion | Registration, registration: Registration | None, range: Range
+def write_sheet(
+    pair: Pair,
+    result: Fusion | Registration,
+    registration: Registration | None,
+    range: Range | None,
 ) -> None:
     """Writes the before/after picture of a pair that is done."""
     import numpy as np
@@ -179,35 +174,3 @@ def _sheet(
     rgb = visible.rgb[0].movedim(0, -1).numpy()
     picture = draw.registration_sheet(before, rgb, resized, after, displacement, fused)
     images.save(picture, pair.sheet or pair.output)
-
-
-def _demo(options: argparse.Namespace) -> int:
-    import numpy as np
-
-    from umfuse import demo, fuse, images, load
-
-    folder: Path = options.output
-    folder.mkdir(parents=True, exist_ok=True)
-    scene = demo.render(options.seed, night=options.night)
-    infrared, visible = folder / "infrared.png", folder / "visible.png"
-    images.save(scene.infrared, infrared)
-    images.save(scene.visible, visible)
-    fusion = fuse(infrared, visible, weights=load(options.weights, device=options.device))
-    registration = fusion.registration
-    if registration is None:
-        raise TypeError("fuse returned no registration")
-    pair = Pair(infrared, visible, folder / "fused.png", folder / "sheet.png")
-    registration.save(folder / "registered.png")
-    fusion.save(pair.output)
-    _sheet(pair, fusion, registration, options.range)
-    seen = scene.valid
-    before = np.linalg.norm(scene.displacement[seen], axis=-1).mean()
-    after = np.linalg.norm((registration.coordinates - scene.coordinates)[seen], axis=-1).mean()
-    print(
-        f"mean error of the alignment in infrared pixels: {before:.1f} by resizing, "
-        f"{after:.1f} by umfuse (confidence {registration.confidence:.2f})",
-        file=sys.stderr,
-    )
-    for name in ("infrared", "visible", "registered", "fused", "sheet"):
-        print(folder / f"{name}.png")
-    return 0

@@ -1,111 +1,35 @@
-"""A rendered street, seen by a visible and a thermal camera that are not aligned, with exact truth.
+"""The pairs of `umfuse demo`: a rendered street by day and by night, and how its cameras differ.
 
-One canvas holds what the world looks like and how warm it is. Each camera samples that canvas
-through its own geometry, so the map from visible to infrared pixels is known exactly. Everything is
-drawn here, from random numbers: no data is needed and none is copied. Some things are seen by one
-camera alone, as in life: paint, signs and lettering only by the visible one; a person in the dark
-of a doorway, a warm manhole cover and the tracks of tyres only by the thermal one.
+The infrared image is 16-bit, 320x256, the visible one 8-bit colour, 640x480. They are made by
+``python -m benchmarks.scenes`` in the project's repository.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from umfuse.demo import cameras
-from umfuse.demo.canvas import Canvas
-from umfuse.demo.street import draw
-from umfuse.demo.world import World
-
-__all__ = ["Scene", "render"]
+__all__ = ["Pair", "pair"]
 
 
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A misaligned pair and the truth about it.
+class Pair(NamedTuple):
+    """A pair of images that is not aligned, and the truth about it."""
 
-    Attributes:
-        infrared: Thermal counts, hundredths of a kelvin, uint16 (h, w).
-        visible: Colour, uint8 (H, W, 3).
-        transform: The map from visible pixel (x, y, 1) to infrared pixel, float64 (3, 3).
-        coordinates: (x, y) in the infrared image that each visible pixel sees, float32 (H, W, 2).
-        displacement: `coordinates` minus those of plain resizing, infrared pixels, float32 (H, W,
-            2).
-        valid: Where `coordinates` lie inside the infrared image, bool (H, W).
-        aligned_infrared: The same counts seen by a thermal camera without blur and noise on the
-            visible grid, uint16 (H, W).
-    """
-
-    infrared: NDArray[np.uint16]
-    visible: NDArray[np.uint8]
+    infrared: Path
+    """16-bit thermal counts, hundredths of a kelvin."""
+    visible: Path
+    """8-bit colour."""
     transform: NDArray[np.float64]
-    coordinates: NDArray[np.float32]
-    displacement: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-    aligned_infrared: NDArray[np.uint16]
+    """``(3, 3)``, from visible pixel (x, y, 1) to infrared pixel."""
 
 
-def render(
-    seed: int = 0,
-    size: tuple[int, int] = (480, 640),
-    *,
-    infrared_size: tuple[int, int] | None = None,
-    strength: float = 1.0,
-    night: bool = False,
-) -> Scene:
-    """A street scene as two cameras see it.
-
-    The same arguments give the same pictures. Day and night of one seed share the street and the
-    cameras; scenes of one size share the size of the infrared image.
-
-    Args:
-        seed: Which street and which pair of cameras.
-        size: Height and width of the visible image, 64 to 4096 each.
-        infrared_size: Height and width of the infrared image; by default 8/15 and 1/2 of `size`,
-            which is 256 x 320 for 480 x 640.
-        strength: Misalignment, from 0 (plain resizing aligns the pair exactly) to 1 (another field
-            of view, a shift, a rotation and some perspective).
-        night: Whether only lamps, windows and headlights light the visible image.
-
-    Returns:
-        The pair and the truth.
-
-    Raises:
-        ValueError: If a size, the strength or the seed is out of its bounds.
-    """
-    if infrared_size is None:
-        infrared_size = (max(round(size[0] * 8 / 15), 32), max(round(size[1] / 2), 32))
-    for name, (height, width), least in (("size", size, 64), ("infrared_size", infrared_size, 32)):
-        if not (least <= height <= 4096 and least <= width <= 4096):
-            raise ValueError(
-                f"expected {name} to be (height, width) of {least} to 4096 each, "
-                f"got {(height, width)}"
-            )
-    if not 0 <= strength <= 1:
-        raise ValueError(f"expected a strength from 0 (aligned) to 1, got {strength}")
-    if seed < 0:
-        raise ValueError(f"expected a seed of 0 or more, got {seed}")
-
-    canvas = Canvas(size)
-    draw(World(canvas, np.random.default_rng([seed, 0]), night))
-    color, heat = canvas.finish(np.random.default_rng([seed, 1]), night)
-
-    transform = cameras.rig(np.random.default_rng([seed, 2]), size, infrared_size, strength)
-    coordinates = cameras.coordinates(transform, size)
-    displacement = coordinates - cameras.coordinates(cameras.resizing(size, infrared_size), size)
-    x, y = coordinates[..., 0], coordinates[..., 1]
-    inside_x = (x >= 0) & (x <= infrared_size[1] - 1)
-    inside_y = (y >= 0) & (y <= infrared_size[0] - 1)
-    return Scene(
-        infrared=cameras.infrared(
-            canvas, heat, transform, infrared_size, np.random.default_rng([seed, 3])
-        ),
-        visible=cameras.visible(canvas, color, np.random.default_rng([seed, 4]), night),
-        transform=transform,
-        coordinates=coordinates.astype(np.float32),
-        displacement=displacement.astype(np.float32),
-        valid=inside_x & inside_y,
-        aligned_infrared=cameras.counts(canvas.visible_window(heat)),
-    )
+def pair(*, night: bool = False) -> Pair:
+    """Returns the pair of the day or the night; both show one street through the same cameras."""
+    folder = Path(__file__).with_name("night" if night else "day")
+    truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    transform = np.array(truth["transform"], dtype=np.float64)
+    return Pair(folder / "infrared.png", folder / "visible.png", transform)

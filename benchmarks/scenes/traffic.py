@@ -7,9 +7,8 @@ from functools import partial
 from itertools import pairwise
 
 import numpy as np
-
-from umfuse.demo.canvas import Color, Material, Point
-from umfuse.demo.world import (
+from benchmarks.scenes.canvas import Color, Material, Point
+from benchmarks.scenes.world import (
     NEAREST,
     PAINTS,
     Thing,

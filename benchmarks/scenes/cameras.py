@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from benchmarks.scenes.canvas import Canvas, Floats, reduce
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from umfuse.demo.canvas import Canvas, Floats, reduce
+from umfuse import filters, geometry
 
 _INFRARED_OVERSAMPLE = 4  # samples per infrared pixel and axis
 _CENTIKELVIN = 27315  # counts of a radiometric camera at 0 °C, 100 counts a kelvin
@@ -14,8 +17,7 @@ _CENTIKELVIN = 27315  # counts of a radiometric camera at 0 °C, 100 counts a ke
 
 def resizing(size: tuple[int, int], infrared_size: tuple[int, int]) -> NDArray[np.float64]:
     """Plain resizing as a map between pixel centres."""
-    ry, rx = infrared_size[0] / size[0], infrared_size[1] / size[1]
-    return np.array([[rx, 0, (rx - 1) / 2], [0, ry, (ry - 1) / 2], [0, 0, 1]])
+    return geometry.resize_transform(size, infrared_size).numpy()
 
 
 def rig(
@@ -43,11 +45,10 @@ def rig(
     return transform / transform[2, 2]
 
 
-def coordinates(transform: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """(x, y) in the infrared image that each visible pixel sees, (H, W, 2)."""
-    y, x = np.mgrid[: size[0], : size[1]].astype(np.float64)
-    u, v, w = (row[0] * x + row[1] * y + row[2] for row in transform)
-    return np.stack([u / w, v / w], axis=-1)
+def coordinates(transform: NDArray[np.float64], size: tuple[int, int]) -> Tensor:
+    """(x, y) in the infrared image that each visible pixel sees, float64 (1, 2, H, W)."""
+    grid = geometry.identity_grid(*size, dtype=torch.float64)
+    return geometry.project(torch.from_numpy(transform), grid)
 
 
 def counts(celsius: Floats) -> NDArray[np.uint16]:
@@ -75,7 +76,8 @@ def infrared(
         to_canvas.ravel()[:8].tolist(),
         Image.Resampling.BILINEAR,
     )
-    celsius = _blur(reduce(np.asarray(seen), _INFRARED_OVERSAMPLE), 0.55)
+    sharp = torch.from_numpy(reduce(np.asarray(seen), _INFRARED_OVERSAMPLE))
+    celsius = filters.blur(sharp[None, None], 0.55)[0, 0].numpy()
     celsius += rng.normal(0, 0.07, size)  # noise of the detector
     celsius += rng.normal(0, 0.05, (1, width))  # its columns have amplifiers of their own
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
@@ -92,19 +94,3 @@ def visible(
     seen *= (1 - 0.07 * (x**2 + y**2))[..., None]
     seen += rng.normal(0, 4.0 if night else 2.0, seen.shape)
     return np.clip(np.rint(seen), 0, 255).astype(np.uint8)
-
-
-def _blur(image: Floats, sigma: float) -> Floats:
-    reach = int(np.ceil(3 * sigma))
-    weights = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
-    weights /= weights.sum()
-    for axis in (0, 1):
-        padding = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
-        padded = np.pad(image, padding, mode="edge")
-        parts = [
-            weight
-            * (padded[k : k + len(image)] if axis == 0 else padded[:, k : k + image.shape[1]])
-            for k, weight in enumerate(weights)
-        ]
-        image = np.sum(parts, axis=0)
-    return image

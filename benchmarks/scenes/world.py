@@ -11,8 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import numpy as np
-
-from umfuse.demo.canvas import Canvas, Color, Material, Point
+from benchmarks.scenes.canvas import Canvas, Color, Material, Point
 
 Point3: TypeAlias = tuple[float, float, float]
 Thing: TypeAlias = tuple[float, Callable[[], None]]  # how far away, and what draws it

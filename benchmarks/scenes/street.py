@@ -5,10 +5,9 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
-
-from umfuse.demo.canvas import Color, Floats, Material, Point
-from umfuse.demo.traffic import cars, people
-from umfuse.demo.world import (
+from benchmarks.scenes.canvas import Color, Floats, Material, Point
+from benchmarks.scenes.traffic import cars, people
+from benchmarks.scenes.world import (
     HORIZON,
     NEAREST,
     PAINTS,

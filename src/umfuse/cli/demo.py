@@ -1,0 +1,62 @@
+"""`umfuse demo`: align and fuse a pair that comes with the package."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from umfuse.cli.common import Commands, Options
+from umfuse.cli.pairs import Pair, write_sheet
+
+
+def add_commands(commands: Commands, shared: Options) -> None:
+    """Adds the parser of this command."""
+    demo = commands.add_parser(
+        "demo", parents=[shared.device], help="align and fuse a pair that comes with the package"
+    )
+    demo.add_argument(
+        "--weights", metavar="NAME", help="name, folder or Hub repository; default: embedded"
+    )
+    demo.add_argument("-o", "--output", type=Path, default=Path("umfuse-demo"), help="folder")
+    demo.add_argument("--night", action="store_true", help="a dark visible image")
+    demo.set_defaults(run=_demo)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    import torch
+
+    from umfuse import demo, fuse, geometry, images, load
+
+    truth = demo.pair(night=options.night)
+    folder: Path = options.output
+    folder.mkdir(parents=True, exist_ok=True)
+    infrared, visible = folder / "infrared.png", folder / "visible.png"
+    shutil.copyfile(truth.infrared, infrared)
+    shutil.copyfile(truth.visible, visible)
+    fusion = fuse(infrared, visible, weights=load(options.weights, device=options.device))
+    registration = fusion.registration
+    if registration is None:
+        raise TypeError("fuse returned no registration")
+    pair = Pair(infrared, visible, folder / "fused.png", folder / "sheet.png")
+    registration.save(folder / "registered.png")
+    fusion.save(pair.output)
+    write_sheet(pair, fusion, registration, None)
+
+    size, infrared_size = (images.read(path).size for path in (visible, infrared))
+    right = geometry.project_grid(torch.from_numpy(truth.transform), size)
+    resized = geometry.project_grid(geometry.resize_transform(size, infrared_size), size)
+    found = torch.from_numpy(registration.coordinates).movedim(-1, 0)[None]
+    seen = geometry.inside(right, infrared_size)[:, 0]
+    before, after = (
+        float((one - right).square().sum(1).sqrt()[seen].mean()) for one in (resized, found)
+    )
+    print(
+        f"mean error of the alignment in infrared pixels: {before:.1f} by resizing, "
+        f"{after:.1f} by umfuse (confidence {registration.confidence:.2f})",
+        file=sys.stderr,
+    )
+    for name in ("infrared", "visible", "registered", "fused", "sheet"):
+        print(folder / f"{name}.png")
+    return 0
