@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from umfuse.cli.common import Commands, Options
-from umfuse.cli.pairs import Pair, write_sheet
+from umfuse.cli.pairs import Job, write_sheet
 
 
 def add_commands(commands: Commands, shared: Options) -> None:
@@ -39,10 +39,10 @@ def _demo(options: argparse.Namespace) -> int:
     registration = fusion.registration
     if registration is None:
         raise TypeError("fuse returned no registration")
-    pair = Pair(infrared, visible, folder / "fused.png", folder / "sheet.png")
-    registration.save(folder / "registered.png")
+    pair = Job(infrared, visible, folder / "fused.png", folder / "sheet.png")
+    registration.save_infrared(folder / "registered.png")
     fusion.save(pair.output)
-    write_sheet(pair, fusion, registration, None)
+    write_sheet(pair, fusion, registration)
 
     size, infrared_size = (images.read(path).size for path in (visible, infrared))
     right = geometry.project_grid(torch.from_numpy(truth.transform), size)

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from umfuse.cli.common import Commands, Options, UsageError
 
@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from umfuse.pipeline import Umfuse
 
 
-class Pair(NamedTuple):
+class Job(NamedTuple):
     """The files of one pair, and where its results go."""
 
     infrared: Path
     visible: Path
     output: Path
     sheet: Path | None
+    registration: Path | None = None
 
 
 def add_commands(commands: Commands, shared: Options) -> None:
@@ -41,10 +42,23 @@ def add_commands(commands: Commands, shared: Options) -> None:
     pair.add_argument(
         "--sheet", type=Path, help="also write a before/after picture (a folder for folders)"
     )
+    pair.add_argument(
+        "--save-registration",
+        type=Path,
+        metavar="FILE",
+        help="also write the registration, .npz (a folder for folders)",
+    )
 
     fuse = commands.add_parser("fuse", parents=[pair], help="align and fuse pairs")
-    fuse.add_argument(
-        "--no-register", action="store_true", help="the pairs are aligned: only fuse them"
+    aligned = fuse.add_mutually_exclusive_group()
+    aligned.add_argument(
+        "--no-align", action="store_true", help="the pairs are aligned: only fuse them"
+    )
+    aligned.add_argument(
+        "--registration",
+        type=Path,
+        metavar="FILE",
+        help="a saved registration to use for all pairs: cameras that do not move",
     )
     fuse.add_argument("--grey16", action="store_true", help="write 16-bit grey, without colour")
     fuse.set_defaults(run=_pairs_command, fuse=True)
@@ -52,7 +66,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     register = commands.add_parser(
         "register", parents=[pair], help="write infrared images aligned with the visible ones"
     )
-    register.set_defaults(run=_pairs_command, fuse=False, no_register=False)
+    register.set_defaults(run=_pairs_command, fuse=False, no_align=False, registration=None)
 
 
 def _pairs_command(options: argparse.Namespace) -> int:
@@ -66,12 +80,16 @@ def _pairs_command(options: argparse.Namespace) -> int:
 
     from huggingface_hub.utils import tqdm
 
-    from umfuse import load
+    from umfuse import Registration, load
 
+    if options.save_registration is not None and options.no_align:
+        raise UsageError("--no-align finds no registration to save")
+    if options.registration is not None:
+        options.registration = Registration.load(options.registration)
     model = load(options.weights, device=options.device)
     failed = len(problems)
     bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
-    for pair in cast("Iterable[Pair]", bar):
+    for pair in cast("Iterable[Job]", bar):
         try:
             print(_one_pair(pair, model, options), flush=True)
         except (OSError, TypeError, ValueError) as error:
@@ -82,7 +100,7 @@ def _pairs_command(options: argparse.Namespace) -> int:
     return int(failed > 0)
 
 
-def _pairs(options: argparse.Namespace) -> tuple[list[Pair], list[str]]:
+def _pairs(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
     """Returns the pairs to work on, and a line for each image that has no partner."""
     infrared, visible, output = options.infrared, options.visible, options.output
     for path in (infrared, visible):
@@ -93,63 +111,68 @@ def _pairs(options: argparse.Namespace) -> tuple[list[Pair], list[str]]:
     if not infrared.is_dir():
         if output.is_dir():
             raise UsageError(f"{output} is a folder: give the name of the image to write")
-        return [Pair(infrared, visible, output, options.sheet)], []
-    for path in (output, options.sheet):
+        return [Job(infrared, visible, output, options.sheet, options.save_registration)], []
+    for path in (output, options.sheet, options.save_registration):
         if path is not None:
             path.mkdir(parents=True, exist_ok=True)
     from umfuse.evaluate.dataset import pair
 
     found, problems = pair({"infrared": infrared, "visible": visible})
     pairs = [
-        Pair(
+        Job(
             files["infrared"],
             files["visible"],
             output / f"{stem}.png",
             options.sheet and options.sheet / f"{stem}.png",
+            options.save_registration and options.save_registration / f"{stem}.npz",
         )
         for stem, files in found.items()
     ]
     return pairs, problems
 
 
-def _one_pair(pair: Pair, model: Umfuse, options: argparse.Namespace) -> Path:
+def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Path:
     """Writes the results of one pair and returns the path of the main one."""
     from umfuse import fuse, register
 
+    ranges: Any = {"ir_range": options.ir_range, "vis_range": options.vis_range}
     result: Fusion | Registration
     registration: Registration | None
     if options.fuse:
         result = fuse(
             pair.infrared,
             pair.visible,
-            registration=not options.no_register,
-            range=options.range,
+            align=not options.no_align,
+            registration=options.registration,
             weights=model,
+            **ranges,
         )
         registration = result.registration
         result.save(pair.output, grey16=options.grey16)
     else:
-        result = registration = register(
-            pair.infrared, pair.visible, range=options.range, weights=model
-        )
-        result.save(pair.output)
+        result = registration = register(pair.infrared, pair.visible, weights=model, **ranges)
+        result.save_infrared(pair.output)
+    if registration is not None and pair.registration is not None:
+        registration.save(pair.registration)
     if registration is not None:
         logging.getLogger(__name__).info(
             "%s: confidence %.2f (%s)",
             pair.infrared.name,
             registration.confidence,
-            registration.stage,
+            registration.method,
         )
     if pair.sheet is not None:
-        write_sheet(pair, result, registration, options.range)
+        write_sheet(pair, result, registration, **ranges)
     return pair.output
 
 
 def write_sheet(
-    pair: Pair,
+    pair: Job,
     result: Fusion | Registration,
     registration: Registration | None,
-    range: Range | None,
+    *,
+    ir_range: Range | None = None,
+    vis_range: Range | None = None,
 ) -> None:
     """Writes the before/after picture of a pair that is done."""
     import numpy as np
@@ -158,19 +181,20 @@ def write_sheet(
     from umfuse import draw, images
     from umfuse.api import Fusion
 
-    infrared = images.read(pair.infrared, name="infrared", range=range)
-    visible = images.read(pair.visible, name="visible")
+    infrared = images.read(pair.infrared, name="infrared", range=ir_range)
+    visible = images.read(pair.visible, name="visible", range=vis_range or "dtype")
     height, width = visible.size
     before = infrared.luma[0, 0].numpy()
     resized = np.asarray(Image.fromarray(before).resize((width, height)))
     after, displacement = resized, np.zeros((height, width, 2), dtype=np.float32)
     if registration is not None:
         low, span = float(infrared.low), float(infrared.span)
-        shown = images.read(registration.infrared, range=(low, low + span))
+        moved = registration.apply(pair.infrared)
+        shown = images.read(moved, range=(low, low + span))
         after, displacement = shown.luma[0, 0].numpy(), registration.displacement
     fused = None
     if isinstance(result, Fusion):
-        fused = images.read(result.image).rgb[0].movedim(0, -1).numpy()
+        fused = images.read(result.image, range=vis_range or "dtype").rgb[0].movedim(0, -1).numpy()
     rgb = visible.rgb[0].movedim(0, -1).numpy()
     picture = draw.registration_sheet(before, rgb, resized, after, displacement, fused)
     images.save(picture, pair.sheet or pair.output)

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Pair", "pair"]
+__all__ = ["DemoPair", "pair"]
 
 
-class Pair(NamedTuple):
+class DemoPair(NamedTuple):
     """A pair of images that is not aligned, and the truth about it."""
 
     infrared: Path
@@ -27,9 +27,9 @@ class Pair(NamedTuple):
     """``(3, 3)``, from visible pixel (x, y, 1) to infrared pixel."""
 
 
-def pair(*, night: bool = False) -> Pair:
+def pair(*, night: bool = False) -> DemoPair:
     """Returns the pair of the day or the night; both show one street through the same cameras."""
     folder = Path(__file__).with_name("night" if night else "day")
     truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     transform = np.array(truth["transform"], dtype=np.float64)
-    return Pair(folder / "infrared.png", folder / "visible.png", transform)
+    return DemoPair(folder / "infrared.png", folder / "visible.png", transform)
