@@ -12,6 +12,7 @@ from typing import TypeAlias
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from umfuse import devices, draw, geometry, images
 from umfuse import weights as weights_
@@ -25,7 +26,7 @@ DOUBTFUL = 0.3  # confidence below which a warning is logged
 
 WeightsLike: TypeAlias = str | os.PathLike[str] | Umfuse
 Device: TypeAlias = str | torch.device
-RegistrationLike: TypeAlias = Registration | ArrayLike | str | os.PathLike[str]
+RegistrationLike: TypeAlias = Registration | ArrayLike | Tensor | str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -63,7 +63,7 @@ class Registration:
     @classmethod
     def from_transform(
         cls,
-        transform: ArrayLike,
+        transform: ArrayLike | Tensor,
         infrared_size: tuple[int, int],
         visible_size: tuple[int, int],
     ) -> Registration:
@@ -77,6 +77,8 @@ class Registration:
         Raises:
             ValueError: If the transform is no finite, invertible 3x3.
         """
+        if isinstance(transform, Tensor):
+            transform = transform.detach().cpu().numpy()
         matrix = np.array(transform, dtype=np.float64)
         if matrix.shape != (3, 3) or not np.isfinite(matrix).all():
             raise ValueError(
