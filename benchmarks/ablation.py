@@ -73,7 +73,7 @@ def fusions(model: Umfuse, variants: dict[str, str], limit: int | None) -> Itera
 
 def registrations(limit: int | None) -> Iterator[Row]:
     """Yields a line for every case and training of MRRN."""
-    render = umfuse.load(device="cpu").cpstn
+    render = umfuse.load(device="cpu", cpstn=True).cpstn
     aligners = {"misaligned input": methods.by_transform(methods.plain)}
     for name, network in train.trained("mrrn/"):
         aligners[name] = methods.by_network(network, render)
@@ -113,7 +113,7 @@ def main() -> None:
     data.page_option(parser)
     arguments = parser.parse_args()
     data.root()
-    model, limit = umfuse.load(device="cpu"), arguments.limit
+    model, limit = umfuse.load(device="cpu", cpstn=True), arguments.limit
     interactions = {
         "all": "interaction of the authors' code",
         "equation": "interaction of Eq. 5-7",

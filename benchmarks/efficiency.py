@@ -6,7 +6,7 @@ the search has to look everywhere.
 
 The paper's Table 3 counts MRRN and DIFN alone, on 64x64 pixels; CPSTN, which inference needs, is in
 neither its parameters nor its time. Here both are given. "networks" runs the networks that a model
-uses on a batch of one without search (`Umfuse.forward`); "register" is `Umfuse.align`, search
+uses on a batch of one without search (one pass each); "register" is `Umfuse.register`, search
 included, beside CPSTN and MRRN alone of the `paper` preset; "fuse" is `Umfuse.align` and
 `Umfuse.fuse`. The `paper` preset runs in plain float32, the default as it is used. Times are the
 median of runs in turn; memory is what a call adds to the resident size of a fresh process with the
@@ -27,9 +27,10 @@ from pathlib import Path
 
 import torch
 from benchmarks import data, scenes
+from torch import Tensor
 
 import umfuse
-from umfuse import images
+from umfuse import geometry, images
 from umfuse.pipeline import Umfuse
 
 SIZES = ((64, 64), (256, 256), (512, 640), (768, 1024))
@@ -40,7 +41,7 @@ PARTS = ("MRRN + DIFN", "DIFN", "networks", "register", "register far", "fuse")
 def model(kind: str, device: str) -> Umfuse:
     """Returns the paper's networks with random weights, or the embedded ones."""
     if kind == "default":
-        return umfuse.load(device=device)
+        return umfuse.load(device=device, cpstn=True)
     torch.manual_seed(0)
     made = umfuse.Umfuse().eval().to(device)
     made.precision = "float32"
@@ -54,30 +55,34 @@ def call(kind: str, made: Umfuse, part: str, size: tuple[int, int]) -> Callable[
     infrared = images.read(scene.infrared).luma.to(made.device)
     visible = images.read(scene.visible).rgb.to(made.device)
 
+    place = geometry.identity_grid(*size, device=made.device)
+    everywhere = torch.ones_like(infrared, dtype=torch.bool)
+
+    def displace() -> Tensor:
+        return made.displace(infrared, everywhere, visible, made.render(visible))
+
     def networks() -> object:
-        return made(infrared, visible)
+        return made.fuse(infrared, visible, geometry.to_coordinates(displace()))
 
     def without_cpstn() -> object:
         moving = infrared.expand(-1, made.config.mrrn.in_channels, -1, -1)
         return made.mrrn(moving, moving), made.difn(infrared, infrared)
 
     def difn() -> object:
-        return made.fuse(infrared, visible)
+        return made.fuse(infrared, visible, place)
 
     def register() -> object:
-        if kind == "default":
-            return made.align(infrared, visible)
-        return made.displace(infrared, visible, torch.eye(3), made.render(visible))
+        return made.register(infrared, visible) if kind == "default" else displace()
 
     def fuse() -> object:
-        made.align(infrared, visible)
-        return made.fuse(infrared, visible)
+        alignment, _ = made.register(infrared, visible)
+        return made.fuse(infrared, visible, alignment.coordinates(size))
 
     parts = (without_cpstn, difn, networks, register, register, fuse)
     chosen = dict(zip(PARTS, parts, strict=True))[part]
 
     def run() -> object:
-        with torch.inference_mode():
+        with torch.no_grad(), made.autocast():
             result = chosen()
         if made.device.type == "cuda":
             torch.cuda.synchronize()

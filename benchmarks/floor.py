@@ -29,13 +29,15 @@ def rows(model: Umfuse, samples: Iterable[registration.Sample]) -> Iterator[tupl
         truth, reference = sample.truth, sample.reference
         if truth is None or reference is None:
             raise ValueError(f"{sample.name} has no known displacement")
-        found = model.align(sample.infrared, sample.visible)
-        published = model.align(reference, sample.visible)
-        stay = geometry.identity_grid(truth.shape[-2], truth.shape[-1])
-        moved = metrics.end_point_error(published.coordinates, stay)
-        expected, inside = geometry.sample(truth, published.coordinates)
-        own = metrics.end_point_error(found.coordinates, expected, inside & found.valid)
-        yield sample.error(found.coordinates), float(moved), float(own)
+        size = (truth.shape[-2], truth.shape[-1])
+        found, published = (
+            model.register(infrared, sample.visible)[0].coordinates(size)
+            for infrared in (sample.infrared, reference)
+        )
+        moved = metrics.end_point_error(published, geometry.identity_grid(*size))
+        expected, inside = geometry.sample(truth, published)
+        own = metrics.end_point_error(found, expected, inside & geometry.inside(found, size))
+        yield sample.error(found), float(moved), float(own)
 
 
 def main() -> None:

@@ -156,9 +156,9 @@ def aligners(model: Umfuse) -> dict[str, Align]:
         found[name] = by_network(network, render)
     for name, find in CLASSICAL.items():
         found[name] = by_transform(find)
-    align = functools.lru_cache(maxsize=1)(model.align)
-    found["umfuse"] = lambda infrared, visible: align(infrared, visible).coordinates
-    found["umfuse, homography"] = by_transform(lambda *pair: align(*pair).transform)
+    register = functools.lru_cache(maxsize=1)(model.register)
+    found["umfuse"] = lambda *pair: register(*pair)[0].coordinates(sizes(*pair)[1])
+    found["umfuse, homography"] = by_transform(lambda *pair: register(*pair)[0].transform[0])
     return found
 
 
@@ -208,7 +208,14 @@ def laplacian_pyramid(infrared: Tensor, visible: Tensor, levels: int = 4) -> Ten
 
 def difn(model: Umfuse) -> Fuse:
     """Returns the model's DIFN, on images of any size."""
-    return lambda infrared, visible: model.fuse(infrared, visible)
+
+    @torch.no_grad()
+    def fuse(infrared: Tensor, visible: Tensor) -> Tensor:
+        place = geometry.identity_grid(*sizes(infrared, visible)[1])
+        with model.autocast():
+            return model.fuse(infrared, visible, place)
+
+    return fuse
 
 
 def fusers(model: Umfuse) -> dict[str, Fuse]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import umfuse
 from umfuse import filters, geometry, search
+from umfuse.networks.difn import global_means
 from umfuse.pipeline import Umfuse, registration_input
 from umfuse.train import DeformConfig, deformation, losses
 from umfuse.train.perceptual import Mind, vgg19
@@ -81,10 +82,14 @@ def embedded(model: Umfuse) -> dict[str, Features]:
                 maps.append(x)
         return maps
 
+    def of_difn(image: Tensor) -> Maps:
+        means = global_means(image, image).expand(-1, -1, *image.shape[-2:])
+        return [model.difn.infrared(torch.cat((image, means), 1))]
+
     return {
         "embedded matcher, descriptors": of_matcher,
         "embedded CPSTN, encoder": of_cpstn,
-        "embedded DIFN, infrared path": lambda image: [model.difn.infrared(image)],
+        "embedded DIFN, infrared path": of_difn,
     }
 
 
@@ -168,7 +173,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="features that hold this text, such as MIND")
     data.page_option(parser)
     options = parser.parse_args()
-    model = umfuse.load(device="cpu")
+    model = umfuse.load(device="cpu", cpstn=True)
     everything = candidates(model, options.vgg19)
     tried = {name: one for name, one in everything.items() if options.only in name}
     wins: dict[tuple[str, str], dict[str, list[bool]]] = {}

@@ -220,7 +220,7 @@ def train(name: str, steps: int | None = None) -> Path:
     road = data.root() / "train" / "roadscene"
     pairs = PairDataset(road / "ir", road / "vis")
     if variant.pseudo:
-        pairs = Rendered(pairs, umfuse.load(device="cpu").cpstn)
+        pairs = Rendered(pairs, umfuse.load(device="cpu", cpstn=True).cpstn)
     built = variant.build()
     if variant.start is not None:
         built.load_state_dict(safetensors.torch.load_file(train(variant.start, steps)))

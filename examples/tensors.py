@@ -13,7 +13,7 @@ def main() -> None:
     infrared = torch.cat([images.read(pair.infrared).luma for pair in pairs])
     visible = torch.cat([images.read(pair.visible).rgb for pair in pairs])
     out = model.infer(infrared, visible)
-    print("fused", tuple(out.fused.shape), "displacement", tuple(out.displacement.shape))
+    print("fused", tuple(out.fused.shape), "coordinates", tuple(out.coordinates.shape))
 
 
 if __name__ == "__main__":

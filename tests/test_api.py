@@ -346,8 +346,8 @@ PUBLIC = {
     "-> None",
     "Registration.apply": "(self, image: 'ImageLike', "
     "interpolation: 'Interpolation' = 'bilinear') -> 'AnyImage'",
-    "Registration.from_transform": "(transform: 'ArrayLike | Tensor', infrared_size: 'tuple[int, int]', "
-    "visible_size: 'tuple[int, int]') -> 'Registration'",
+    "Registration.from_transform": "(transform: 'ArrayLike | Tensor', "
+    "infrared_size: 'tuple[int, int]', visible_size: 'tuple[int, int]') -> 'Registration'",
     "Registration.inverse_map_points": "(self, points: 'ArrayLike') -> 'NDArray[np.float64]'",
     "Registration.load": "(path: 'str | os.PathLike[str]') -> 'Registration'",
     "Registration.map_points": "(self, points: 'ArrayLike') -> 'NDArray[np.float64]'",

@@ -62,7 +62,7 @@ def test_register_keeps_16_bits(pair, tmp_path, capsys):
 
 def test_fuse_to_16_bit_grey(pair, tmp_path):
     out = tmp_path / "fused.tif"
-    assert cli.main(["fuse", *pair, "-o", str(out), "--no-register", "--grey16"]) == 0
+    assert cli.main(["fuse", *pair, "-o", str(out), "--no-align", "--grey16"]) == 0
     with Image.open(out) as image:
         assert image.mode == "I;16"
         assert np.asarray(image).max() > 255
@@ -70,14 +70,14 @@ def test_fuse_to_16_bit_grey(pair, tmp_path):
 
 def test_fuse_without_registration(pair, tmp_path):
     out = tmp_path / "fused.png"
-    arguments = ["fuse", *pair, "-o", str(out), "--no-register", "--sheet", str(tmp_path / "s.png")]
+    arguments = ["fuse", *pair, "-o", str(out), "--no-align", "--sheet", str(tmp_path / "s.png")]
     assert cli.main(arguments) == 0
     assert size_of(out) == (320, 240)
 
 
 def test_folders_pair_by_stem(folders, capsys):
     arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
-    assert cli.main([*arguments, "--no-register", "--sheet", str(folders / "sheets")]) == 0
+    assert cli.main([*arguments, "--no-align", "--sheet", str(folders / "sheets")]) == 0
     names = ["a.png", "b.png", "c.png"]
     assert sorted(path.name for path in (folders / "out").iterdir()) == names
     assert sorted(path.name for path in (folders / "sheets").iterdir()) == names
@@ -89,7 +89,7 @@ def test_folder_run_reports_what_is_wrong_and_goes_on(folders, capsys):
     damaged.write_bytes(damaged.read_bytes()[:500])
     (folders / "vis/c.jpg").rename(folders / "vis/d.jpg")
     arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
-    assert cli.main([*arguments, "--no-register"]) == 1
+    assert cli.main([*arguments, "--no-align"]) == 1
     assert [path.name for path in (folders / "out").iterdir()] == ["a.png"]
     said = capsys.readouterr().err
     assert "b.png" in said
@@ -101,7 +101,7 @@ def test_folder_run_reports_what_is_wrong_and_goes_on(folders, capsys):
 def test_two_images_of_one_stem_are_reported(folders, capsys):
     (folders / "ir/a.tif").write_bytes((folders / "ir/a.png").read_bytes())
     arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
-    assert cli.main([*arguments, "--no-register"]) == 1
+    assert cli.main([*arguments, "--no-align"]) == 1
     assert "same stem" in capsys.readouterr().err
 
 
@@ -156,7 +156,7 @@ def test_full_disk_leaves_no_half_file(pair, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(files.os, "fsync", full)
     before = set(tmp_path.iterdir())
-    assert cli.main(["fuse", *pair, "-o", str(tmp_path / "o.png"), "--no-register"]) == 1
+    assert cli.main(["fuse", *pair, "-o", str(tmp_path / "o.png"), "--no-align"]) == 1
     assert "No space left" in capsys.readouterr().err
     assert set(tmp_path.iterdir()) == before
 
@@ -249,7 +249,7 @@ def test_deform_reports_what_is_wrong(aligned, tmp_path, capsys):
         (["evaluate", "{data}/ir", "{data}", "--sheets", "1"], "give -o"),
         (["evaluate", "{data}/ir", "{data}", "--sheets", "-1"], "must not be negative"),
         (["evaluate", "{data}/ir", "{data}", "--rank-by", "PSNR"], "cannot rank by"),
-        (["evaluate", "{data}/ir", "{data}", "--no-register"], "not for a folder"),
+        (["evaluate", "{data}/ir", "{data}", "--no-align"], "not for a folder"),
     ],
 )
 def test_usage_errors_of_data_sets(arguments, message, aligned, tmp_path, capsys):

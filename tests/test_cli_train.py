@@ -65,7 +65,8 @@ def train(*words: object) -> int:
 
 def moved(run: Path, before: umfuse.Umfuse) -> set[str]:
     """Returns the networks that differ."""
-    ours, theirs = umfuse.load(run, device="cpu").state_dict(), before.state_dict()
+    ours = umfuse.load(run, device="cpu", cpstn=before.cpstn is not None).state_dict()
+    theirs = before.state_dict()
     return {key.partition(".")[0] for key in ours if not torch.equal(ours[key], theirs[key])}
 
 
@@ -78,7 +79,7 @@ def test_fine_tuning_moves_the_network_and_the_run_loads(folder, tmp_path, capsy
     with Image.open(run / "samples" / "step-00000002.png") as sample:
         assert sample.width > 3 * SIZE[1]
     fusion = umfuse.fuse(
-        folder / "ir" / "0.png", folder / "vis" / "0.png", weights=run, registration=False
+        folder / "ir" / "0.png", folder / "vis" / "0.png", weights=run, align=False
     )
     assert np.asarray(fusion.image).shape == (*SIZE, 3)
 
@@ -109,12 +110,12 @@ def test_all_stages_lead_to_a_model_and_the_run_is_taken_up_by_its_folder(folder
     run = tmp_path / "run"
     words = ("--ir", folder / "ir", "--vis", folder / "vis", "--from", "embedded", "--steps", 2)
     assert train("--stage", "all", *words, "--out", run, "--held-out", 0) == 0
-    assert moved(run, umfuse.load(device="cpu")) == {"cpstn", "mrrn", "difn"}
-    state = umfuse.load(run, device="cpu").state_dict()
+    assert moved(run, umfuse.load(device="cpu", cpstn=True)) == {"cpstn", "mrrn", "difn"}
+    state = umfuse.load(run, device="cpu", cpstn=True).state_dict()
     for kind in ("config.json", "model.safetensors"):
         (run / kind).unlink()
     assert train("--resume", run) == 0
-    for key, value in umfuse.load(run, device="cpu").state_dict().items():
+    for key, value in umfuse.load(run, device="cpu", cpstn=True).state_dict().items():
         assert torch.equal(value, state[key])
 
 

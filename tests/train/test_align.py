@@ -13,6 +13,7 @@ from tiny_tasks import mrrn_task
 import umfuse
 from umfuse import geometry, metrics, search
 from umfuse.pipeline import Alignment
+from umfuse.search import SearchResult
 from umfuse.train import Aligner, CropConfig, Crops, PairDataset
 from umfuse.train.align import Place, largest_rectangle
 from umfuse.train.tasks import MrrnLossWeights
@@ -52,12 +53,12 @@ def searches(monkeypatch):
     """Instead of searching, notes that it should and is content with resizing."""
     calls = []
 
-    def resize(visible, infrared):
+    def resize(infrared, visible):
         calls.append(visible.shape)
         size = tuple(visible.shape[-2:]), tuple(infrared.shape[-2:])
-        return search.Search(geometry.resize_transform(*size), 0.7, 9.0, 9.0, 0.0, 0.5)
+        return SearchResult(geometry.resize_transform(*size), 0.7, 9.0, 9.0, 0.0, 0.5)
 
-    monkeypatch.setattr(search, "search", resize)
+    monkeypatch.setattr(search, "find_transform", resize)
     return calls
 
 
@@ -127,14 +128,13 @@ def test_a_model_adds_its_displacement():
     class Model:
         device = torch.device("cpu")
 
-        def align(self, infrared, visible):
+        def register(self, infrared, visible):
             height, width = visible.shape[-2:]
             plain = geometry.resize_transform((height, width), tuple(infrared.shape[-2:]))
             field = torch.zeros(1, 2, height, width)
             field[:, 0] = torch.linspace(4, 8, width)
-            coordinates = geometry.project(plain, geometry.to_coordinates(field))
-            valid = geometry.inside(coordinates, tuple(infrared.shape[-2:]))
-            return Alignment(coordinates, plain, valid, 0.9, "dense")
+            alignment = Alignment(plain[None], field, torch.ones(1, dtype=torch.bool), None)
+            return alignment, [SearchResult(plain, 0.9, 9.0, 9.0, 0.0, 0.5)]
 
     infrared, visible = scene(1, 96, 128), scene(1, 96, 128).expand(-1, 3, -1, -1)
     aligner = Aligner(model=Model())

@@ -41,7 +41,7 @@ def test_each_training_moves_its_network_and_leaves_a_model_that_loads(tiny):
         assert recipe["training"]["steps"] == 2
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert any("held_out_loss" in line for line in log)
-        model = umfuse.load(folder, device="cpu")
+        model = umfuse.load(folder, device="cpu", cpstn=True)
         assert model.config == embedded.MODEL  # as in use, whatever radius it trained with
         if before is not None:
             for key, value in model.state_dict().items():

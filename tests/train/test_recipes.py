@@ -155,7 +155,7 @@ def test_fine_tuning_leaves_the_other_networks_alone(pair_folders, tmp_path):
         crops=replace(recipe.crops, size=(96, 96)),
         training=replace(recipe.training, steps=1, batch=2),
     )
-    model, trained = umfuse.load(device="cpu"), umfuse.load(device="cpu")
+    model, trained = (umfuse.load(device="cpu", cpstn=True) for _ in range(2))
     run.train(recipe, trained, PairDataset(*pair_folders), tmp_path)
     assert umfuse.load(tmp_path, device="cpu").config == model.config
     assert not torch.equal(trained.mrrn.fine.read.head.weight, model.mrrn.fine.read.head.weight)

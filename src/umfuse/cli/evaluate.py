@@ -37,7 +37,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "--visible", metavar="FOLDER", default="vis", help="folder in DATASET; default: vis"
     )
     evaluate.add_argument(
-        "--register",
+        "--align",
         action=argparse.BooleanOptionalAction,
         help="whether weights align before they fuse; default: unless the input is ir",
     )
@@ -70,7 +70,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             task=options.task,
             input=options.input,
             visible=options.visible,
-            register=options.register,
+            align=options.align,
             ir_range=options.ir_range,
             vis_range=options.vis_range,
             device=options.device,

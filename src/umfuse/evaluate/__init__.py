@@ -47,7 +47,7 @@ def evaluate(
     task: Literal["fusion", "registration"] = "fusion",
     input: str | None = None,
     visible: str = "vis",
-    register: bool | None = None,
+    align: bool | None = None,
     ir_range: Range | None = None,
     vis_range: Range | None = None,
     device: api.Device | None = None,
@@ -71,7 +71,7 @@ def evaluate(
             its input, that of results too if the folder exists.
         visible: Folder in the data set with the visible images. For fusion they have the size of
             ``ir``; a registration may use others, such as ``vis_hr``.
-        register: Whether weights align a pair before they fuse it; by default if the input is
+        align: Whether weights align a pair before they fuse it; by default if the input is
             another folder than ``ir``.
         ir_range: As in `umfuse.fuse`.
         vis_range: As in `umfuse.fuse`.
@@ -94,15 +94,15 @@ def evaluate(
         folders["result"] = results
     measure: Scorer
     if task == "fusion":
-        if model is None and (input is not None or register is not None):
-            raise EvaluationError("input and register are for weights, not for a folder of results")
+        if model is None and (input is not None or align is not None):
+            raise EvaluationError("input and align are for weights, not for a folder of results")
         if model is not None:
             folders["input"] = root / (input or "ir")
-        align = input not in (None, "ir") if register is None else register
-        measure = FusionScorer(model, register=align, ranges=ranges)
+        aligned = input not in (None, "ir") if align is None else align
+        measure = FusionScorer(model, align=aligned, ranges=ranges)
     elif task == "registration":
-        if register is not None:
-            raise EvaluationError("register is for fusion: whether to align a pair before")
+        if align is not None:
+            raise EvaluationError("align is for fusion: whether to align a pair before")
         moving = input or "ir_warp"
         if model is not None or input is not None or (root / moving).is_dir():
             folders["input"] = root / moving
@@ -134,7 +134,7 @@ def evaluate(
             "dataset": os.fspath(dataset),
             "task": task,
             "folders": {key: os.fspath(folder) for key, folder in folders.items()},
-            "register": measure.register if isinstance(measure, FusionScorer) and model else None,
+            "align": measure.align if isinstance(measure, FusionScorer) and model else None,
             "ir_range": ir_range,
             "vis_range": vis_range,
         },

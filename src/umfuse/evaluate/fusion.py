@@ -16,14 +16,14 @@ class FusionScorer:
 
     Args:
         model: Fuses ``input`` with ``vis``; None takes ``result``.
-        register: Whether the model aligns the two before.
+        align: Whether the model aligns the two before.
         ranges: Of the images.
     """
 
     rank_by = "VIF"
 
-    def __init__(self, model: Umfuse | None, *, register: bool, ranges: Ranges) -> None:
-        self.model, self.register = model, register
+    def __init__(self, model: Umfuse | None, *, align: bool, ranges: Ranges) -> None:
+        self.model, self.align = model, align
         self.ranges = ranges
         self.metrics = by_head(metrics.FUSION)
 
@@ -59,7 +59,7 @@ class FusionScorer:
             result = api.fuse(
                 files["input"],
                 files["vis"],
-                align=self.register,
+                align=self.align,
                 ir_range=self.ranges.ir,
                 vis_range=self.ranges.vis,
                 weights=self.model,

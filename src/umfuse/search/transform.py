@@ -30,8 +30,8 @@ class SearchResult(NamedTuple):
     """The global transform between two cameras, and how much speaks for it.
 
     Attributes:
-        transform: ``(3, 3)`` float64, visible pixel ``(x, y, 1)`` to infrared pixel, on the device
-            of the visible image. Plain resizing where nothing better was found.
+        transform: ``(3, 3)`` float64, visible pixel ``(x, y, 1)`` to infrared pixel, on the CPU.
+            Plain resizing where nothing better was found.
         confidence: In [0, 1]; low means "do not trust this alignment".
         log_likelihood: Log-likelihood ratio of the transform against chance.
         plain: The same for plain resizing.
@@ -67,7 +67,7 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     size, target = size_of(vis), size_of(ir)
     plain = geometry.resize_transform(size, target)
     if min(*size, *target) < 2 * SMALLEST or float(vis.std()) < 1e-4 or float(ir.std()) < 1e-4:
-        return SearchResult(plain.to(vis.device), 0.0, 0.0, 0.0, 0.0, 0.0)
+        return SearchResult(plain, 0.0, 0.0, 0.0, 0.0, 0.0)
     # Everything below happens on reduced images; the transform is mapped back at the end.
     pair = WorkingPair(working.fitted(ir), working.fitted(vis))
     before = geometry.resize_transform(size, size_of(pair.visible))
@@ -79,7 +79,7 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     runner_up = float(rank[far].max()) if bool(far.any()) else 0.0
     base = float(likelihood.compare(pair, pair.plain[None])[0][0])
     if float(rank[best]) < ENOUGH or float(ratios[best]) < base:
-        return SearchResult(plain.to(vis.device), 0.1 * _logistic(base), base, base, runner_up, 0.0)
+        return SearchResult(plain, 0.1 * _logistic(base), base, base, runner_up, 0.0)
     leaders = middle[rank.topk(2).indices]
     # Two starts that met at one place end at one place.
     apart = float(pair.distance(leaders[1:], leaders[0])) > 0.2 * DISTINCT
@@ -90,7 +90,7 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     # A runner-up half as good halves the confidence; repeated structure makes many.
     unique = 1 / (1 + (2 * max(runner_up, 0.0) / float(rank[best])) ** 6)
     return SearchResult(
-        (transform / transform[2, 2]).to(vis.device),
+        transform / transform[2, 2],
         unique * _logistic(float(rank[best]) - max(runner_up, 0.0) - ENOUGH / 2),
         float(final[top]),
         base,
