@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -173,3 +174,10 @@ def test_without_data_says_what_to_set(tmp_path):
     )
     assert done.returncode == 1
     assert "UMFUSE_DATA" in done.stderr
+
+
+def test_every_benchmark_imports():
+    """What no test runs for lack of data must not rot."""
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        module = importlib.import_module(f"benchmarks.{path.stem}")
+        assert path.stem in ("baselines", "methods") or callable(module.main), path.stem

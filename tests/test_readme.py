@@ -45,7 +45,7 @@ def names(tmp_path, monkeypatch):
         images.save(scene.visible, name)
     for folder, image in (("ir", scene.aligned_infrared), ("vis", scene.visible)):
         (Path("my-camera") / folder).mkdir(parents=True)
-        for stem in ("0001", "0002"):
+        for stem in range(6):
             images.save(image, Path("my-camera") / folder / f"{stem}.png")
     return {
         "umfuse": umfuse,
