@@ -24,7 +24,7 @@ from torch import Tensor
 
 from umfuse import geometry, images, metrics
 from umfuse.evaluate.dataset import read_homographies
-from umfuse.search import Search, search
+from umfuse.search import SearchResult, find_transform
 
 MISS = 10.0  # infrared pixels
 
@@ -46,7 +46,7 @@ class Found(NamedTuple):
     pair: Raw
     resizing: float
     error: float
-    search: Search
+    search: SearchResult
     seconds: float
 
 
@@ -72,7 +72,7 @@ def measure(pair: Raw) -> Found:
     plain = geometry.resize_transform(size, (infrared.shape[-2], infrared.shape[-1]))
     to_visible = geometry.resize_transform(size, (visible.shape[-2], visible.shape[-1]))
     start = time.perf_counter()
-    found = search(visible, infrared)
+    found = find_transform(infrared, visible)
     seconds = time.perf_counter() - start
     resizing, error = (
         float(metrics.grid_error(transform, pair.truth, size))
@@ -83,7 +83,7 @@ def measure(pair: Raw) -> Found:
 
 def wrong(pair: Raw, other: Raw) -> float:
     """Returns the confidence for the visible image of one scene and the infrared of another."""
-    return search(luma(pair.visible), luma(other.infrared)).confidence
+    return find_transform(luma(other.infrared), luma(pair.visible)).confidence
 
 
 def auc(hits: list[float], misses: list[float]) -> float:
