@@ -31,14 +31,14 @@ class Grid(NamedTuple):
             view may be.
         aspects: Pixel aspects; the raw RoadScene pairs need 0.93 to 1.14, and a coarse grid
             forgives them.
-        count: Distinct peaks that are returned.
+        peaks: Distinct ones that are returned.
     """
 
     longest: int
     rotations: tuple[float, ...]
     scales: tuple[float, float] = (0.5, 2.0)
     aspects: tuple[float, ...] = (0.9, 1.0, 1.11)
-    count: int = 8
+    peaks: int = 8
 
 
 def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
@@ -48,7 +48,7 @@ def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
         pair: The images.
         grid: Scales and rotations.
     """
-    longest, rotations, scales, aspects, count = grid
+    longest, rotations, scales, aspects, peaks = grid
     (height, width), (h, w) = size_of(pair.visible), size_of(pair.infrared)
     low = scales[0] * min(w / width, h / height)
     high = scales[1] * max(w / width, h / height)
@@ -73,7 +73,7 @@ def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
         transforms = torch.cat((transforms, back.inverse()))
     rank = ratios + log_prior(pair, transforms)
     found: list[Tensor] = []
-    for _ in range(count):
+    for _ in range(peaks):
         best = int(rank.argmax())
         if rank[best] == -math.inf:
             break

@@ -80,16 +80,10 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     pair = WorkingPair(working.enlarged(working.fitted(ir)), working.enlarged(working.fitted(vis)))
     before = geometry.resize_transform(size, size_of(pair.visible))
     after = geometry.resize_transform(target, size_of(pair.infrared))
-    pool = _Pool(pair)
-    pool.explore(0, _starts(pair, NARROW, likelihood.default_transforms(pair)))
-    if pool.confidence < SURE:
-        pool.explore(0, _starts(pair, WIDE))
-    if pool.confidence < SURE:
-        for turn in (1, 2, 3):
-            pool.explore(turn, _starts(pool.pairs[turn], (TURNED,)))
-    pool.refine()
+    with torch.autocast(vis.device.type, enabled=False):  # geometry in bfloat16 is off by pixels
+        pool = _searched(pair)
     best = pool.best
-    transform = after.inverse() @ pool.transforms[best] @ before
+    transform = plain if best == 0 else after.inverse() @ pool.transforms[best] @ before
     return SearchResult(
         transform / transform[2, 2],
         pool.confidence,
@@ -98,6 +92,19 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
         pool.runner_up,
         float(pool.correlations[best]),
     )
+
+
+def _searched(pair: WorkingPair) -> _Pool:
+    """Returns what was looked at: the narrow grids, and wider ones if these have no answer."""
+    pool = _Pool(pair)
+    pool.explore(0, _starts(pair, NARROW, likelihood.default_transforms(pair)))
+    if pool.confidence < SURE:
+        pool.explore(0, _starts(pair, WIDE))
+    if pool.confidence < SURE:
+        for turn in (1, 2, 3):
+            pool.explore(turn, _starts(pool.pairs[turn], (TURNED,)))
+    pool.refine()
+    return pool
 
 
 class _Pool:
