@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from benchmarks import scenes
 
 from umfuse import geometry, images, metrics
 from umfuse.search import find_transform, orientation, similarity
@@ -84,6 +85,85 @@ def test_fields_of_view_that_differ_by_nearly_two(share):
     infrared = thermal(seen(image, middle, target))
     found = find_transform(infrared, seen(image, middle @ truth, size))
     assert error(found, truth, size) < 1.5
+
+
+def test_a_visible_camera_that_sees_three_times_as_far_is_found():
+    size, target = (240, 320), (240, 320)
+    image = scene(7, (720, 960))
+    middle = about_centre(target, (720, 960))
+    truth = about_centre(size, target, 3.0)
+    infrared = thermal(seen(image, middle, target))
+    found = find_transform(infrared, seen(image, middle @ truth, size))
+    inner = about_centre((80, 80), size)  # the part that the infrared camera sees
+    place = found._replace(transform=found.transform @ inner)
+    assert error(place, truth @ inner, (80, 80)) < 3.0
+
+
+@pytest.mark.parametrize("degrees", [14, -19])
+def test_cameras_that_are_turned_far_are_found(degrees):
+    image, size = scene(6, (300, 400)), (200, 260)
+    truth = about_centre(size, (300, 400), 1.2, degrees)
+    found = find_transform(thermal(image), seen(image, truth, size))
+    assert error(found, truth, size) < 1.0
+    assert found.confidence > 0.9
+
+
+@pytest.mark.parametrize("quarters", [1, 2, 3])
+def test_cameras_on_their_side_are_found(quarters):
+    image = scene(6, (300, 400))
+    infrared = torch.rot90(thermal(image), quarters, (2, 3))
+    found = find_transform(infrared, image)
+    turn = about_centre((300, 400), tuple(infrared.shape[-2:]), 1.0, -90 * quarters)
+    assert error(found, turn, (300, 400)) < 0.5
+    assert found.confidence > 0.9
+
+
+def test_tiny_thermal_pictures_are_enlarged():
+    image = scene(6, (240, 320))
+    infrared = F.interpolate(thermal(image), (60, 80), mode="bilinear", antialias=True)
+    found = find_transform(infrared, image)
+    truth = geometry.resize_transform((240, 320), (60, 80))
+    assert error(found, truth, (240, 320)) < 0.3
+    by_hand = find_transform(F.interpolate(infrared, (240, 320), mode="bicubic").clamp(0, 1), image)
+    assert found.confidence == pytest.approx(by_hand.confidence, abs=0.05)
+
+
+@pytest.mark.parametrize("night", [False, True])
+def test_what_is_aligned_already_is_trusted(night):
+    """Plain resizing is a candidate like any other."""
+    pair = scenes.render(3, strength=0.0, night=night)
+    infrared, visible = (images.read(one).luma for one in (pair.infrared, pair.visible))
+    found = find_transform(infrared, visible)
+    truth = geometry.resize_transform((480, 640), (256, 320))
+    assert error(found, truth, (480, 640)) < 1.0
+    assert found.confidence > 0.9
+    same = find_transform(visible, visible)
+    assert same.confidence > 0.99
+
+
+def test_a_refinement_that_loses_evidence_is_dropped(monkeypatch):
+    image = scene(6, (300, 400))
+    expected = find_transform(thermal(image), image)
+
+    def worse(pair, transform):
+        return geometry.similarity_transform((0, 0), (50, 30)) @ transform
+
+    monkeypatch.setattr("umfuse.search.homography.refine", worse)
+    found = find_transform(thermal(image), image)
+    assert error(found, torch.eye(3).double(), (300, 400)) < 1.0
+    assert found.log_likelihood > 0.8 * expected.log_likelihood
+
+
+@pytest.mark.parametrize("kind", ["textured", "faint"])
+def test_the_search_is_exact_under_autocast(kind):
+    image = scene(6, (300, 400))
+    image = image if kind == "textured" else 0.5 + 0.02 * image
+    expected = find_transform(1 - image, image)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = orientation(image, 1.0)
+        found = find_transform(1 - image, image)
+    assert torch.equal(features, orientation(image, 1.0))
+    torch.testing.assert_close(found.transform, expected.transform, atol=1e-6, rtol=1e-6)
 
 
 def test_noise_against_noise_stays():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,45 +16,64 @@ from umfuse.search.likelihood import log_likelihood_ratio, log_prior
 from umfuse.search.working import SMALLEST, WorkingPair, size_of
 
 SIGMA = 0.8
-SCALES = (0.5, 2.0)  # relative to plain resizing: fields of view up to a factor of two apart
 SCALE_STEP = 1.08  # half a step moves the end of a half frame of 80 px by 3 px, within reach
-ASPECTS = (0.9, 1.0, 1.11)  # pixel aspects; the raw RoadScene pairs need 0.93 to 1.14
 PEAKS = 3  # peaks kept per scale, aspect and rotation
-CANDIDATES = 8  # distinct peaks of a grid that are returned
 DISTINCT = 0.05  # of the infrared long side: closer candidates are one
 
 
-def candidates(pair: WorkingPair, longest: int, rotations: tuple[float, ...]) -> Tensor:
+class Grid(NamedTuple):
+    """What is correlated.
+
+    Attributes:
+        longest: Pixels of the long side of the image that the other one is moved over.
+        rotations: Degrees.
+        scales: Lowest and highest scale relative to plain resizing: how far apart the fields of
+            view may be.
+        aspects: Pixel aspects; the raw RoadScene pairs need 0.93 to 1.14, and a coarse grid
+            forgives them.
+        peaks: Distinct ones that are returned.
+    """
+
+    longest: int
+    rotations: tuple[float, ...]
+    scales: tuple[float, float] = (0.5, 2.0)
+    aspects: tuple[float, ...] = (0.9, 1.0, 1.11)
+    peaks: int = 8
+
+
+def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
     """Returns the likeliest distinct transforms of a grid, best first: ``(N, 3, 3)``.
 
     Args:
         pair: The images.
-        longest: Pixels of the long side of the image that the other one is moved over.
-        rotations: Degrees.
+        grid: Scales and rotations.
     """
+    longest, rotations, scales, aspects, peaks = grid
     (height, width), (h, w) = size_of(pair.visible), size_of(pair.infrared)
-    low = SCALES[0] * min(w / width, h / height)
-    high = SCALES[1] * max(w / width, h / height)
+    low = scales[0] * min(w / width, h / height)
+    high = scales[1] * max(w / width, h / height)
     steps = math.ceil(math.log(high / low) / math.log(SCALE_STEP))
     inner: list[tuple[float, float]] = []
     outer: list[tuple[float, float]] = []
     for step in range(steps + 1):
         scale = low * (high / low) ** (step / steps)
-        for aspect in ASPECTS:
+        for aspect in aspects:
             x, y = scale * aspect**0.5, scale / aspect**0.5
             # The image with the smaller field of view moves over the other one.
             if width * x * height * y <= w * h:
                 inner.append((x, y))
             else:
                 outer.append((1 / x, 1 / y))
-    ratios, transforms = _peaks(pair.infrared, pair.visible, inner, longest, rotations)
+    ratios, transforms = torch.empty(0), torch.empty(0, 3, 3, dtype=torch.float64)
+    if inner:
+        ratios, transforms = _peaks(pair.infrared, pair.visible, inner, longest, rotations)
     if outer:
         more, back = _peaks(pair.visible, pair.infrared, outer, longest, rotations)
         ratios = torch.cat((ratios, more))
         transforms = torch.cat((transforms, back.inverse()))
     rank = ratios + log_prior(pair, transforms)
     found: list[Tensor] = []
-    for _ in range(CANDIDATES):
+    for _ in range(peaks):
         best = int(rank.argmax())
         if rank[best] == -math.inf:
             break

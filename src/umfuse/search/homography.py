@@ -23,6 +23,7 @@ from umfuse.search.working import WorkingPair, size_of
 STAGES = ((320, 1.3, 2, 10), (320, 0.8, 2, 10), (480, 0.8, 2, 8))
 # Standard deviations of the shape parameters, with the half long side as unit.
 SPREADS = (0.01, 0.02, 0.02, 0.1, 0.02)
+TURN = 4  # which of them is the rotation: its prior has heavy tails, for cameras that are turned
 PIXELS_PER_TERM = 32.0  # as likelihood.PIXELS_PER_SAMPLE, where the prior is weighed
 CONVERGED = 2e-4  # of the half long side: 0.05 pixels at 480
 LARGEST_STEP = 0.1  # of the entries of a normalised homography
@@ -107,8 +108,10 @@ class _Posterior:
         weight = float(inside.sum()) * self.samples
         shape = shape_parameters(homography[None])[0]
         prior = torch.tensor(SPREADS, dtype=torch.float64) ** -2
-        score = -0.5 * weight * math.log1p(-(correlation**2))
-        score -= 0.5 * float((prior * shape.square()).sum())
+        tail = 1 + float(prior[TURN] * shape[TURN].square())
+        score = -0.5 * weight * math.log1p(-(correlation**2)) - 0.5 * math.log(tail)
+        score -= 0.5 * float((prior * shape.square())[:TURN].sum())
+        prior[TURN] /= tail  # what its slope is that of, here
 
         seen = seen[0, :, 0]
         depth = matrix[2, :2] @ self.points + matrix[2, 2]

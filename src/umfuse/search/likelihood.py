@@ -22,6 +22,7 @@ SIGMA = 1.0
 PIXELS_PER_SAMPLE = 16.0  # neighbouring feature pixels are not independent
 # Weak Gaussian prior: of the log scale, the rotation in degrees, the shift in frames.
 SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35
+UNLIKELY = -12.0  # log prior of what is none of that: no transform is impossible
 NEAR = 0.06  # of the frame: most pairs that arrive are roughly aligned already
 NEAR_BONUS = 6.0  # log of about how many more places there are far away than near
 
@@ -80,6 +81,7 @@ def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     shift = working.length(centre / torch.tensor([w, h]))
     wide = (scale.log() / SCALE_SPREAD) ** 2 + (turn / ROTATION_SPREAD) ** 2
     wide = -0.5 * (wide + (shift / SHIFT_SPREAD) ** 2)
+    wide = torch.logaddexp(wide, torch.full_like(wide, UNLIKELY))
     defaults = default_transforms(pair)
     near = torch.stack([pair.distance(transforms, one) for one in defaults]).amin(0)
     return (wide + NEAR_BONUS * (-0.5 * (near / NEAR) ** 2).exp()).float()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,19 +11,27 @@ from torch import Tensor
 
 from umfuse import geometry
 from umfuse.search import correlation, ecc, homography, likelihood, working
-from umfuse.search.correlation import DISTINCT
+from umfuse.search.correlation import DISTINCT, Grid
 from umfuse.search.working import SMALLEST, WorkingPair, size_of
 
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
 # RoadScene train split (benchmarks/search.py), none on a test split.
-# Upright cameras deserve a fine grid; turned ones are found on a coarse one, which forgives the
-# angle between two steps, and refined like the others.
-GRIDS = ((216, (0.0,)), (112, (-8.0, -4.0, 4.0, 8.0)))  # size, rotations in degrees
+# Upright cameras of like fields of view deserve a fine grid; turned ones are found on a coarse one,
+# which forgives the angle between two steps, and refined like the others.
+NARROW = (Grid(216, (0.0,)), Grid(112, (-8.0, -4.0, 4.0, 8.0)))
+# Where these have no clear answer: fields of view far apart, and cameras turned further.
+WIDE = (
+    Grid(384, (0.0,), (2.0, 4.2), (1.0,), 4),
+    Grid(384, (0.0,), (0.24, 0.5), (1.0,), 4),
+    Grid(112, (-20.0, -16.0, -12.0, 12.0, 16.0, 20.0), (0.5, 2.0), (1.0,), 4),
+)
+TURNED = Grid(160, (0.0,), (0.5, 2.0), (1.0,), 4)  # beside a quarter turn
 FIRST = 2  # candidates of a grid that are refined before the others
 SMALL_SIZE = 160
 MIDDLE_SIZE = 320
 CLEAR = 150.0  # log posterior that ends the search; wrong places had up to 125
 ENOUGH = 10.0  # log posterior below which nothing is moved
+SURE = 0.9  # confidence of the narrow search that makes the wide one needless
 
 
 class SearchResult(NamedTuple):
@@ -68,56 +76,134 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     plain = geometry.resize_transform(size, target)
     if min(*size, *target) < 2 * SMALLEST or float(vis.std()) < 1e-4 or float(ir.std()) < 1e-4:
         return SearchResult(plain, 0.0, 0.0, 0.0, 0.0, 0.0)
-    # Everything below happens on reduced images; the transform is mapped back at the end.
-    pair = WorkingPair(working.fitted(ir), working.fitted(vis))
+    # Everything below happens at working size; the transform is mapped back at the end.
+    pair = WorkingPair(working.enlarged(working.fitted(ir)), working.enlarged(working.fitted(vis)))
     before = geometry.resize_transform(size, size_of(pair.visible))
     after = geometry.resize_transform(target, size_of(pair.infrared))
-
-    middle, ratios, rank = _candidates(pair)
-    best = int(rank.argmax())
-    far = pair.distance(middle, middle[best]) > DISTINCT
-    runner_up = float(rank[far].max()) if bool(far.any()) else 0.0
-    base = float(likelihood.compare(pair, pair.plain[None])[0][0])
-    if float(rank[best]) < ENOUGH or float(ratios[best]) < base:
-        return SearchResult(plain, 0.1 * _logistic(base), base, base, runner_up, 0.0)
-    leaders = middle[rank.topk(2).indices]
-    # Two starts that met at one place end at one place.
-    apart = float(pair.distance(leaders[1:], leaders[0])) > 0.2 * DISTINCT
-    refined = torch.stack([homography.refine(pair, one) for one in leaders[: 1 + apart]])
-    final, correlations = likelihood.compare(pair, refined)
-    top = int((final + likelihood.log_prior(pair, refined)).argmax())
-    transform = after.inverse() @ refined[top] @ before
-    # A runner-up half as good halves the confidence; repeated structure makes many.
-    unique = 1 / (1 + (2 * max(runner_up, 0.0) / float(rank[best])) ** 6)
+    with torch.autocast(vis.device.type, enabled=False):  # geometry in bfloat16 is off by pixels
+        pool = _searched(pair)
+    best = pool.best
+    transform = plain if best == 0 else after.inverse() @ pool.transforms[best] @ before
     return SearchResult(
         transform / transform[2, 2],
-        unique * _logistic(float(rank[best]) - max(runner_up, 0.0) - ENOUGH / 2),
-        float(final[top]),
-        base,
-        runner_up,
-        float(correlations[top]),
+        pool.confidence,
+        float(pool.ratios[best]),
+        pool.plain,
+        pool.runner_up,
+        float(pool.correlations[best]),
     )
 
 
-def _candidates(pair: WorkingPair) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns refined transforms ``(N, 3, 3)``, their likelihood, and that with their prior."""
-    transforms, ratios = torch.empty(0, 3, 3, dtype=torch.float64), torch.empty(0)
-    rank = ratios
-    for starts in _starts(pair):
-        refined = _refined(pair, starts)
-        transforms = torch.cat((transforms, refined))
-        ratios = torch.cat((ratios, likelihood.compare(pair, refined)[0]))
-        rank = ratios + likelihood.log_prior(pair, transforms)
-        if float(rank.max()) >= CLEAR:
-            break
-    return transforms, ratios, rank
+def _searched(pair: WorkingPair) -> _Pool:
+    """Returns what was looked at: the narrow grids, and wider ones if these have no answer."""
+    pool = _Pool(pair)
+    pool.explore(0, _starts(pair, NARROW, likelihood.default_transforms(pair)))
+    if pool.confidence < SURE:
+        pool.explore(0, _starts(pair, WIDE))
+    if pool.confidence < SURE:
+        for turn in (1, 2, 3):
+            pool.explore(turn, _starts(pool.pairs[turn], (TURNED,)))
+    pool.refine()
+    return pool
 
 
-def _starts(pair: WorkingPair) -> Iterator[Tensor]:
+class _Pool:
+    """Transforms of a pair that were looked at, and what speaks for them.
+
+    Args:
+        pair: The images. Those with the infrared one turned by 90, 180 and 270 degrees follow.
+
+    Attributes:
+        transforms: ``(N, 3, 3)`` float64, visible to infrared pixel of the pair as it is.
+        ratios: ``(N,)``, log-likelihood ratios.
+        correlations: ``(N,)``.
+        rank: ``(N,)``, log posteriors: ratios and priors.
+        turns: ``(N,)``, in which pair they were found.
+        plain: Log-likelihood ratio of plain resizing.
+    """
+
+    def __init__(self, pair: WorkingPair) -> None:
+        quarters = (torch.rot90(pair.infrared, turn, (2, 3)) for turn in range(4))
+        self.pairs = [WorkingPair(infrared, pair.visible) for infrared in quarters]
+        self.back = _quarter_turns(size_of(pair.infrared))
+        self.transforms = torch.empty(0, 3, 3, dtype=torch.float64)
+        self.ratios = self.correlations = self.rank = torch.empty(0)
+        self.turns = torch.empty(0, dtype=torch.long)
+        self.add(0, pair.plain[None])
+        self.plain = float(self.ratios[0])
+
+    def add(self, turn: int, found: Tensor) -> None:
+        """Takes transforms ``(N, 3, 3)`` to the infrared pixels of one of the pairs."""
+        pair = self.pairs[turn]
+        ratios, correlations = likelihood.compare(pair, found)
+        rank = ratios + likelihood.log_prior(pair, found)
+        self.transforms = torch.cat((self.transforms, self.back[turn] @ found))
+        self.ratios = torch.cat((self.ratios, ratios))
+        self.correlations = torch.cat((self.correlations, correlations))
+        self.rank = torch.cat((self.rank, rank + (likelihood.UNLIKELY if turn else 0.0)))
+        self.turns = torch.cat((self.turns, torch.full((len(found),), turn)))
+
+    def explore(self, turn: int, starts: Iterable[Tensor]) -> None:
+        """Refines starts, one group after the other, until one is clear."""
+        for group in starts:
+            self.add(turn, _refined(self.pairs[turn], group))
+            if float(self.rank.max()) >= CLEAR:
+                return
+
+    def refine(self) -> None:
+        """Refines the best transforms to homographies."""
+        turn = int(self.turns[self.best])
+        leaders = torch.where(self.turns == turn, self.rank, -math.inf).topk(2).indices
+        there = self.back[turn].inverse() @ self.transforms[leaders]
+        pair = self.pairs[turn]
+        # Two starts that met at one place end at one place.
+        apart = float(pair.distance(there[1:], there[0])) > 0.2 * DISTINCT
+        found = [homography.refine(pair, one) for one in there[: 1 + apart]]
+        self.add(turn, torch.stack(found))
+
+    @property
+    def best(self) -> int:
+        """The likeliest transform; plain resizing if nothing speaks for any."""
+        best = int(self.rank.argmax())
+        return best if float(self.rank[best]) >= ENOUGH else 0
+
+    @property
+    def runner_up(self) -> float:
+        """The log posterior of the best transform that is clearly another one, at least 0."""
+        apart = self.pairs[0].distance(self.transforms, self.transforms[self.best])
+        return max(0.0, float(torch.where(apart > DISTINCT, self.rank, -math.inf).max()))
+
+    @property
+    def confidence(self) -> float:
+        """How far to trust the best transform, in [0, 1]."""
+        rank = max(float(self.rank[self.best]), 1e-3)
+        # A runner-up half as good halves the confidence; repeated structure makes many.
+        unique = 1 / (1 + (2 * self.runner_up / rank) ** 6)
+        return unique / (1 + math.exp(-0.5 * (rank - self.runner_up - ENOUGH / 2)))
+
+
+def _quarter_turns(size: tuple[int, int]) -> Tensor:
+    """Returns the transforms from quarter turns of an image to the image, ``(4, 3, 3)``."""
+    bottom, right = size[0] - 1.0, size[1] - 1.0
+    return torch.tensor(
+        [
+            [[1, 0, 0], [0, 1, 0], [0, 0, 1]],
+            [[0, -1, right], [1, 0, 0], [0, 0, 1]],
+            [[-1, 0, right], [0, -1, bottom], [0, 0, 1]],
+            [[0, 1, 0], [-1, 0, bottom], [0, 0, 1]],
+        ],
+        dtype=torch.float64,
+    )
+
+
+def _starts(
+    pair: WorkingPair, grids: Sequence[Grid], first: Tensor | None = None
+) -> Iterator[Tensor]:
     """Yields transforms to refine, ``(N, 3, 3)`` each, what is likelier and cheaper first."""
-    yield likelihood.default_transforms(pair)
-    for longest, rotations in GRIDS:
-        found = correlation.candidates(pair, longest, rotations)
+    if first is not None:
+        yield first
+    for grid in grids:
+        found = correlation.candidates(pair, grid)
         yield found[:FIRST]
         yield found[FIRST:]
 
@@ -140,7 +226,3 @@ def _single(image: Tensor, name: str) -> Tensor:
             f"got {tuple(image.shape)}; convert colour to luma and search one pair at a time"
         )
     return image.detach().float().reshape(1, 1, *image.shape[-2:])
-
-
-def _logistic(value: float) -> float:
-    return 1 / (1 + math.exp(-value / 2))

@@ -12,6 +12,7 @@ from umfuse import geometry
 from umfuse.search.features import BORDER
 
 WORKING_SIZE = 640  # pixels of the long side; larger images are reduced to it at once
+TINY, ENLARGED = 200, 320  # pixels of the long side: smaller images are enlarged to the other
 SMALLEST = 8  # pixels; below it there is nothing to search
 
 
@@ -60,6 +61,16 @@ def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
     if size_of(image) == size:
         return image
     return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def enlarged(image: Tensor) -> Tensor:
+    """Returns an image that is too small for the windows of features at a size that is not."""
+    longest = max(size_of(image))
+    if longest >= TINY:
+        return image
+    scale = ENLARGED / longest
+    size = [max(SMALLEST, round(side * scale)) for side in size_of(image)]
+    return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def fitted(image: Tensor, longest: int = WORKING_SIZE) -> Tensor:
