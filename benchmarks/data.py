@@ -113,10 +113,13 @@ def report(
     name: str,
     head: Sequence[str],
     rows: Iterable[Sequence[object]],
+    *,
+    some: bool = False,
 ) -> None:
     """Prints a Markdown table, a line as soon as it is there, and puts it on the page if asked.
 
-    On the page a table stands between ``<!-- NAME -->`` and ``<!-- end -->``.
+    On the page a table stands between ``<!-- NAME -->`` and ``<!-- end -->``. Where these are only
+    some of its rows, the others stay.
     """
     written = [lines((head, ["---"] * len(head)))]
     print(written[0], flush=True)
@@ -126,6 +129,8 @@ def report(
     print()
     if arguments.page is not None:
         text = arguments.page.read_text(encoding="utf-8")
+        if some:
+            written = _replaced(table_block(text, name), written)
         arguments.page.write_text(with_table(text, name, "\n".join(written)), encoding="utf-8")
 
 
@@ -135,6 +140,14 @@ def table_block(page: str, name: str) -> str:
     if not found:
         raise ValueError(f"the page has no place for the table {name!r}")
     return found[0]
+
+
+def _replaced(block: str, written: list[str]) -> list[str]:
+    """Returns the rows of a table that was there, those that have been written in their places."""
+    new = {row.split("|")[1]: row for row in written[1:]}
+    old = [line for line in block.splitlines() if line.startswith("| ")][2:]
+    kept = [new.pop(row.split("|")[1], row) for row in old]
+    return [written[0], *kept, *new.values()]
 
 
 def with_table(page: str, name: str, table: str) -> str:

@@ -258,7 +258,8 @@ def main() -> None:
             found = measure(some, aligners, results)
             pairs = len(found["misaligned input"].errors)
             print(f"{case}, {pairs} pairs")
-            data.report(arguments, case, head(case), rows(case, found))
+            some = bool(arguments.method)
+            data.report(arguments, case, head(case), rows(case, found), some=some)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from benchmarks import data
 from benchmarks import scenes as demo
 from PIL import Image
 
@@ -181,3 +183,16 @@ def test_every_benchmark_imports():
     for path in (ROOT / "benchmarks").glob("*.py"):
         module = importlib.import_module(f"benchmarks.{path.stem}")
         assert path.stem in ("baselines", "methods") or callable(module.main), path.stem
+
+
+def test_rows_of_one_method_leave_those_of_others(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- t -->\n\n| m | px |\n| --- | --- |\n| a | 1 |\n| b | 2 |\n\n<!-- end -->\n"
+    )
+    arguments = argparse.Namespace(page=page)
+    data.report(arguments, "t", ("m", "px"), [("b", 3), ("c", 4)], some=True)
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert rows[2:] == ["| a | 1 |", "| b | 3 |", "| c | 4 |"]
+    data.report(arguments, "t", ("m", "px"), [("b", 5)])
+    assert "| a |" not in page.read_text()
