@@ -13,10 +13,13 @@ GROUND = {"filters", "geometry"}
 MAY_IMPORT = {
     "__init__": {"api", "config", "metrics", "pipeline", "registration", "weights"},
     "__main__": {"cli"},
-    "api": {"devices", "draw", "images", "pipeline", "registration", "weights"},
+    "api": {
+        *("devices", "draw", "images", "matching", "pipeline", "registering", "registration"),
+        "weights",
+    },
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("convert", "weights"),
+        *("convert", "files", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),
@@ -24,11 +27,15 @@ MAY_IMPORT = {
         *("api", "draw", "evaluate", "images", "metrics", "pipeline", "resampling", "weights"),
     },
     "images": {"files"},
+    "matching": set(),
     "metrics": {"metrics"},
     "networks": {"networks"},
     "config": {"networks"},
     "pipeline": {"config", "devices", "networks", "pretrained", "resampling", "search"},
     "pretrained": {"config", "weights"},
+    "registering": {
+        *("images", "matching", "pipeline", "registration", "resampling", "search"),
+    },
     "registration": {"draw", "files", "images", "resampling"},
     "search": {"search"},
     "weights": {"hub", "weights_folder"},

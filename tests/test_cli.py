@@ -1,6 +1,8 @@
+import csv
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,8 +10,8 @@ import torch
 from benchmarks import scenes as demo
 from PIL import Image
 
-from umfuse import __version__, cli, files, geometry, images, weights
-from umfuse.cli import deform
+from umfuse import __version__, api, cli, files, geometry, images, weights
+from umfuse.cli import deform, pairs, report
 from umfuse.evaluate import dataset
 from umfuse.train.protocols import PROTOCOLS
 
@@ -322,3 +324,139 @@ def test_module_is_the_command():
         [sys.executable, "-m", "umfuse", "--version"], capture_output=True, text=True, check=True
     )
     assert run.stdout.startswith("umfuse ")
+
+
+# ---- what is not trusted -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def doubtful(folders):
+    """Three pairs, of which b shows two different things; the arguments of a run."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 120), dtype=np.uint8)
+    images.save(noise, folders / "ir/b.png")
+    return [str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
+
+
+def table(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_folder_run_writes_what_was_found(doubtful, folders, capsys, caplog):
+    (folders / "vis/c.jpg").write_bytes(b"")
+    images.save(np.zeros((20, 20), np.uint8), folders / "ir/d.png")
+    assert cli.main(["fuse", *doubtful]) == 1
+    alone, a, b, c = table(folders / "out/registrations.csv")
+    assert alone["pair"] == ""
+    assert "d.png has no partner" in alone["error"]
+    assert [one["pair"] for one in (a, b, c)] == ["a", "b", "c"]
+    assert a["method"] in ("search", "dense")
+    assert float(a["confidence"]) > 0.6 > 0.3 > float(b["confidence"])
+    assert float(a["log_likelihood"]) > 20
+    assert float(a["correlation"]) > 0.1
+    assert b["method"] == "resize"
+    assert a["error"] == b["error"] == c["method"] == c["confidence"] == ""
+    assert "c.jpg" in c["error"]
+    assert (folders / "out/b.png").is_file()
+    doubts = [one.getMessage() for one in caplog.records if "doubtful" in one.getMessage()]
+    assert len(doubts) == 1
+    assert str(folders / "ir/b.png") in doubts[0]
+
+
+def test_raise_fails_the_pair_and_goes_on(doubtful, folders, capsys):
+    other = folders / "table.csv"
+    command = ["register", *doubtful, "--on-failure", "raise", "--report", str(other)]
+    assert cli.main(command) == 1
+    assert sorted(path.name for path in (folders / "out").iterdir()) == ["a.png", "c.png"]
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2
+    assert "b.png" in said.err
+    assert "1 of 3 failed" in said.err
+    a, b, c = table(other)
+    assert "doubtful" in b["error"]
+    assert float(b["confidence"]) < 0.3
+    assert a["error"] == c["error"] == ""
+
+
+def test_a_threshold_of_0_trusts_everything(doubtful, folders, caplog):
+    command = ["register", *doubtful, "--on-failure", "raise", "--min-confidence", "0"]
+    assert cli.main(command) == 0
+    assert len(table(folders / "out/registrations.csv")) == 3
+
+
+def test_visible_writes_the_visible_image(doubtful, folders, caplog):
+    assert cli.main(["fuse", *doubtful, "--on-failure", "visible"]) == 0
+    with Image.open(folders / "out/b.png") as fused, Image.open(folders / "vis/b.jpg") as visible:
+        assert np.array_equal(np.asarray(fused), np.asarray(visible))
+    assert "doubtful" not in caplog.text
+
+
+def test_one_pair_has_a_table_where_asked(pair, tmp_path):
+    out, written = tmp_path / "fused.png", tmp_path / "r.csv"
+    assert cli.main(["fuse", *pair, "-o", str(out)]) == 0
+    assert not list(tmp_path.glob("*.csv"))
+    assert cli.main(["fuse", *pair, "-o", str(out), "--no-align", "--report", str(written)]) == 0
+    (row,) = table(written)
+    assert row["pair"] == "ir"
+    assert row["method"] == row["confidence"] == row["error"] == ""
+
+
+def test_table_that_cannot_be_written_is_said_before_the_work(pair, tmp_path, capsys):
+    missing = str(tmp_path / "missing/r.csv")
+    out = tmp_path / "fused.png"
+    assert cli.main(["fuse", *pair, "-o", str(out), "--no-align", "--report", missing]) == 1
+    assert "the folder" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_table_is_whole_after_ctrl_c(folders, monkeypatch):
+    done = []
+
+    def fuse(infrared, visible, **options):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(infrared)
+        return SimpleNamespace(registration=None, save=lambda path, **options: None)
+
+    monkeypatch.setattr("umfuse.api.fuse", fuse)
+    arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
+    assert cli.main(arguments) == 130
+    assert [row["pair"] for row in table(folders / "out/registrations.csv")] == ["a", "b"]
+    assert [path.name for path in (folders / "out").iterdir()] == ["registrations.csv"]
+
+
+def test_table_is_written_while_the_run_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "PAUSE", 0.0)
+    with report.Report(tmp_path / "r.csv") as rows:
+        assert table(tmp_path / "r.csv") == []
+        rows.add("a", None, "two\nlines, and a comma")
+        assert table(tmp_path / "r.csv")[0]["error"] == "two lines, and a comma"
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("fuse", ["--min-confidence", "2"], "a number from 0 to 1"),
+        ("fuse", ["--min-confidence", "high"], "a number from 0 to 1"),
+        ("fuse", ["--on-failure", "cry"], "invalid choice"),
+        ("register", ["--on-failure", "visible"], "invalid choice"),
+    ],
+)
+def test_usage_errors_of_failures(command, options, message, pair, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, *pair, "-o", str(tmp_path / "o.png"), *options])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["fuse", "register"])
+def test_help_says_the_exit_codes(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")  # or argparse breaks lines inside of options
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 if a pair failed or, with --on-failure raise, was below --min-confidence" in said
+
+
+def test_the_threshold_is_that_of_the_library():
+    assert pairs.MIN_CONFIDENCE == api.DOUBTFUL

@@ -1,14 +1,129 @@
-import runpy
-from pathlib import Path
+"""Every example runs; those of other libraries with a fake of the library that finds true points."""
 
+import runpy
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
 import pytest
+import torch
+
+from umfuse import demo, geometry
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
+FOLDER = EXAMPLES[0].parent
+
+
+def points(sizes):
+    """True points of the demo's pair, if the images have its sizes."""
+    rng = np.random.default_rng(0)
+    visible = torch.from_numpy(rng.uniform((0, 0), sizes[1][::-1], (400, 2)))
+    infrared = geometry.project_points(torch.from_numpy(demo.pair().transform), visible)
+    inside = (infrared >= 0) & (infrared <= torch.tensor(sizes[0][::-1]) - 1)
+    return [place[inside.all(1)] for place in (infrared, visible)]
+
+
+class Processor:
+    """The calls of transformers' EfficientLoFTRImageProcessor."""
+
+    @classmethod
+    def from_pretrained(cls, name):
+        assert name == "zju-community/matchanything_eloftr"
+        return cls()
+
+    def __call__(self, images, *, return_tensors):
+        assert return_tensors == "pt"
+        assert [image.mode for image in images] == ["RGB", "RGB"]
+        return {"pixel_values": [image.size[::-1] for image in images]}
+
+    def post_process_keypoint_matching(self, outputs, target_sizes, threshold=0.0):
+        sizes = outputs.sizes
+        larger = target_sizes[0][0][0] / sizes[0][0]
+        assert target_sizes[0] == [tuple(larger * side for side in size) for size in sizes]
+        found = [(larger * place).to(torch.int32) for place in points(sizes)]
+        scores = torch.ones(len(found[0]))
+        return [{"keypoints0": found[0], "keypoints1": found[1], "matching_scores": scores}]
+
+
+class Model:
+    """The calls of transformers' EfficientLoFTRForKeypointMatching."""
+
+    @classmethod
+    def from_pretrained(cls, name):
+        return cls()
+
+    def eval(self):
+        return self
+
+    def __call__(self, pixel_values):
+        return SimpleNamespace(sizes=pixel_values)
+
+
+def vismatch_matcher(name, device="cpu"):
+    """The calls of a matcher of vismatch 1.4."""
+    assert isinstance(name, str)
+
+    def matcher(infrared, visible):
+        assert infrared.shape[0] == visible.shape[0] == 3
+        infrared_points, visible_points = points([one.shape[1:] for one in (infrared, visible)])
+        return {
+            "matched_kpts0": infrared_points.numpy(),
+            "matched_kpts1": visible_points.numpy(),
+            "matched_confidences": None,
+        }
+
+    return matcher
+
+
+FAKES = {
+    "matcher_transformers": (
+        "transformers",
+        {"AutoImageProcessor": Processor, "EfficientLoFTRForKeypointMatching": Model},
+    ),
+    "matcher_vismatch": ("vismatch", {"get_matcher": vismatch_matcher}),
+}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", [str(path)])
+    if path.stem in FAKES:
+        name, contents = FAKES[path.stem]
+        fake = ModuleType(name)
+        vars(fake).update(contents)
+        monkeypatch.setitem(sys.modules, name, fake)
     runpy.run_path(str(path), run_name="__main__")
-    assert capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert said
+    if path.stem in FAKES:
+        assert "Registration(matcher, confidence=1.00" in said
+
+
+def test_example_calls_transformers_as_it_is(monkeypatch):
+    """A small network of random weights: the calls are right, whatever it finds."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.EfficientLoFTRConfig(
+        stage_num_blocks=[1, 1, 1, 1],
+        out_features=[8, 8, 16, 32],
+        hidden_size=32,
+        num_attention_layers=1,
+        num_attention_heads=2,
+        coarse_matching_threshold=0.0,
+    )
+    torch.manual_seed(0)
+    network = transformers.EfficientLoFTRForKeypointMatching(config)
+    processor = transformers.EfficientLoFTRImageProcessor(size={"height": 96, "width": 128})
+    for name, made in (
+        ("AutoImageProcessor", processor),
+        ("EfficientLoFTRForKeypointMatching", network),
+    ):
+        kind = getattr(transformers, name)
+        monkeypatch.setattr(kind, "from_pretrained", lambda name, made=made: made)
+    example = runpy.run_path(str(FOLDER / "matcher_transformers.py"))
+    matcher = example["MatchAnything"]()
+    luma = np.random.default_rng(0).random((240, 320), dtype=np.float32)
+    infrared, visible, scores = matcher(luma[::2, ::2].copy(), luma)
+    assert infrared.shape == visible.shape == (len(scores), 2)
+    assert len(scores) == 0 or float(infrared.max()) <= 160

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from umfuse.api import Fusion, fuse, load, register
     from umfuse.config import UmfuseConfig
     from umfuse.pipeline import Umfuse
-    from umfuse.registration import Registration
+    from umfuse.registration import Registration, RegistrationError
     from umfuse.weights import WeightsError
 
 __version__ = "0.1.0"
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Fusion",
     "Registration",
+    "RegistrationError",
     "Umfuse",
     "UmfuseConfig",
     "WeightsError",
@@ -35,6 +36,7 @@ __all__ = [
 _WHERE = {
     "Fusion": "api",
     "Registration": "registration",
+    "RegistrationError": "registration",
     "Umfuse": "pipeline",
     "UmfuseConfig": "config",
     "WeightsError": "weights",

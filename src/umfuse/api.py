@@ -7,25 +7,27 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from umfuse import devices, draw, geometry, images
+from umfuse import devices, draw, geometry, images, registering
 from umfuse import weights as weights_
 from umfuse.images import ImageLike, Picture, Range
+from umfuse.matching import PointMatcher
 from umfuse.pipeline import Precision, Umfuse
-from umfuse.registration import AnyImage, Method, Registration
+from umfuse.registration import AnyImage, Registration, RegistrationError
 
 logger = logging.getLogger(__name__)
 
-DOUBTFUL = 0.3  # confidence below which a warning is logged
+DOUBTFUL = 0.3  # confidence below which an alignment is not used, unless the caller says otherwise
 
 WeightsLike: TypeAlias = str | os.PathLike[str] | Umfuse
 Device: TypeAlias = str | torch.device
+OnFailure: TypeAlias = Literal["warn", "raise", "visible", "return"]
 RegistrationLike: TypeAlias = Registration | ArrayLike | Tensor | str | os.PathLike[str]
 
 
@@ -93,6 +95,10 @@ def register(
     ir: ImageLike,
     vis: ImageLike,
     *,
+    matcher: PointMatcher | None = None,
+    initial: RegistrationLike | None = None,
+    on_failure: OnFailure = "warn",
+    min_confidence: float = DOUBTFUL,
     ir_range: Range | None = None,
     vis_range: Range | None = None,
     weights: WeightsLike | None = None,
@@ -106,6 +112,16 @@ def register(
     Args:
         ir: Infrared (thermal or near-infrared) image.
         vis: Visible image, grey or colour.
+        matcher: Finds points in the place of the search: a callable that takes the luma of the
+            infrared image (h, w) and of the visible one (H, W), float32 arrays in [0, 1], and
+            returns (x, y) infrared pixels (N, 2), visible pixels (N, 2) and weights (N,), or None
+            for weights, or only the points. Wrong ones may be among them.
+        initial: What is roughly right, refined in the place of a search: a `Registration`, the path
+            of a saved one, or a 3x3 transform from visible to infrared pixels.
+        on_failure: What is done where the confidence is below `min_confidence`: ``"warn"`` logs it,
+            ``"raise"`` raises, ``"return"`` says nothing. What was found is not used then: the
+            answer is plain resizing, or `initial`, with the confidence of what was found.
+        min_confidence: In [0, 1]; 0 uses whatever is found.
         ir_range: Which infrared values become 0 and 1: ``"dtype"``, ``"minmax"``, ``"percentile"``
             or ``(low, high)`` in the units of the image. By default 8-bit images and floats are
             taken as they are and 16-bit ones between percentiles; give (low, high) for a video.
@@ -116,12 +132,16 @@ def register(
 
     Raises:
         TypeError: If an image is of a kind that cannot be read.
+        RegistrationError: If the confidence is too low and `on_failure` is ``"raise"``; a
+            ValueError.
         ValueError: If an image or an option cannot be used; the message says why and what to do.
         OSError: If a file cannot be read or the weights cannot be loaded.
     """
+    _check_options(on_failure, min_confidence, matcher, initial, ("warn", "raise", "return"))
     model = _model(weights, device)
     infrared, visible = _read(ir, vis, ir_range, vis_range)
-    return _register(model, infrared, visible)
+    found, guess = _register(model, infrared, visible, matcher, initial)
+    return _trusted(found, guess, on_failure, min_confidence, (ir, vis))
 
 
 def fuse(
@@ -130,6 +150,10 @@ def fuse(
     *,
     align: bool = True,
     registration: RegistrationLike | None = None,
+    matcher: PointMatcher | None = None,
+    initial: RegistrationLike | None = None,
+    on_failure: OnFailure = "warn",
+    min_confidence: float = DOUBTFUL,
     ir_range: Range | None = None,
     vis_range: Range | None = None,
     weights: WeightsLike | None = None,
@@ -146,7 +170,11 @@ def fuse(
         align: False takes the pair as aligned already and only resizes the infrared image.
         registration: An alignment to use in place of a search: a `Registration` of a pair of the
             same sizes, for cameras that do not move against each other; the path of a saved one; or
-            a 3x3 transform from visible to infrared pixels.
+            a 3x3 transform from visible to infrared pixels. It is used whatever its confidence.
+        matcher: As in `register`.
+        initial: As in `register`.
+        on_failure: As in `register`; ``"visible"`` gives the visible image, unchanged.
+        min_confidence: As in `register`.
         ir_range: As in `register`.
         vis_range: As in `register`.
         weights: As in `load`, or a model that was loaded before.
@@ -154,6 +182,7 @@ def fuse(
 
     Raises:
         TypeError: If an image is of a kind that cannot be read.
+        RegistrationError: As in `register`.
         ValueError: If an image, the registration or an option cannot be used; the message says why.
         OSError: If a file cannot be read or the weights cannot be loaded.
     """
@@ -161,13 +190,20 @@ def fuse(
         raise TypeError(f"align must be True or False, got {align!r}; see also registration=")
     if registration is not None and not align:
         raise ValueError("a registration to use and align=False exclude each other: leave one out")
+    _check_options(on_failure, min_confidence, matcher, initial, get_args(OnFailure))
+    if (matcher is not None or initial is not None) and (registration is not None or not align):
+        raise ValueError("matcher and initial are for pairs that are aligned here: leave them out")
     model = _model(weights, device)
     infrared, visible = _read(ir, vis, ir_range, vis_range)
     sizes = (infrared.size, visible.size)
     if registration is not None:
         used = known = _known(registration, *sizes)
     elif align:
-        used = known = _register(model, infrared, visible)
+        found, guess = _register(model, infrared, visible, matcher, initial)
+        used = known = _trusted(found, guess, on_failure, min_confidence, (ir, vis))
+        if on_failure == "visible" and found.confidence < min_confidence:
+            luma = visible.luma[0, 0].cpu().numpy()
+            return Fusion(visible.give_back(visible.values), luma, known)
     else:
         known = None
         used = Registration.from_transform(geometry.resize_transform(*reversed(sizes)), *sizes)
@@ -180,34 +216,66 @@ def fuse(
     return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), known)
 
 
-def _register(model: Umfuse, infrared: Picture, visible: Picture) -> Registration:
-    alignment, (found,) = model.register(
-        infrared.luma.to(model.device), visible.rgb.to(model.device)
+def _register(
+    model: Umfuse,
+    infrared: Picture,
+    visible: Picture,
+    matcher: PointMatcher | None,
+    initial: RegistrationLike | None,
+) -> tuple[Registration, Registration | None]:
+    """Returns what is found, and the guess that it began with."""
+    if initial is not None:
+        guess = _known(initial, infrared.size, visible.size, "initial")
+        return registering.from_guess(model, infrared, visible, guess), guess
+    if matcher is not None:
+        return registering.from_points(model, infrared, visible, matcher), None
+    return registering.from_nothing(model, infrared, visible), None
+
+
+def _trusted(
+    found: Registration,
+    guess: Registration | None,
+    on_failure: OnFailure,
+    min_confidence: float,
+    sources: tuple[ImageLike, ImageLike],
+) -> Registration:
+    """Returns a registration, or what stands in its place where its confidence is too low."""
+    if not found.confidence < min_confidence:
+        return found
+    answer = registering.unbent(found, guess)
+    paths = [os.fspath(one) for one in sources if isinstance(one, (str, os.PathLike))]
+    message = (
+        f"{' + '.join(paths)}{': ' if paths else ''}the alignment is doubtful (confidence "
+        f"{found.confidence:.2f}, below {min_confidence:.2f})"
     )
-    plain = geometry.resize_transform(visible.size, infrared.size)
-    method: Method = "resize" if torch.equal(found.transform, plain) else "search"
-    if bool(alignment.dense):
-        method = "dense"
-    if found.confidence < DOUBTFUL:
-        logger.warning(
-            "the alignment is doubtful (confidence %.2f): look at it before you trust it",
-            found.confidence,
+    if on_failure == "raise":
+        raise RegistrationError(message, answer)
+    if on_failure == "warn":
+        instead = "the infrared image is only resized" if guess is None else "the guess is kept"
+        logger.warning("%s: %s; look at it before you trust it", message, instead)
+    return answer
+
+
+def _check_options(
+    on_failure: str,
+    min_confidence: float,
+    matcher: object,
+    initial: object,
+    allowed: tuple[str, ...],
+) -> None:
+    if on_failure not in allowed:
+        hint = "; only fuse has a visible image to give" if on_failure == "visible" else ""
+        raise ValueError(
+            f"on_failure must be one of {', '.join(allowed)}, got {on_failure!r}{hint}"
         )
-    size = (alignment.field.shape[-2], alignment.field.shape[-1])
-    scale = torch.tensor([visible.size[1] / size[1], visible.size[0] / size[0]])
-    field = alignment.field[0].movedim(0, -1).cpu() * scale
-    return Registration(
-        transform=alignment.transform[0].numpy(),
-        field=field.contiguous().numpy(),
-        infrared_size=infrared.size,
-        visible_size=visible.size,
-        method=method,
-        confidence=found.confidence,
-        log_likelihood=found.log_likelihood,
-        runner_up=found.runner_up,
-        correlation=found.correlation,
-        _picture=infrared,
-    )
+    if not 0 <= min_confidence <= 1:
+        raise ValueError(f"min_confidence must lie in [0, 1], got {min_confidence}")
+    if matcher is not None and initial is not None:
+        raise ValueError("a matcher and an initial registration exclude each other: leave one out")
+    if matcher is not None and not callable(matcher):
+        raise TypeError(
+            f"matcher must be a callable that returns points, got {type(matcher).__name__}"
+        )
 
 
 def _read(
@@ -225,7 +293,10 @@ def _read(
 
 
 def _known(
-    registration: RegistrationLike, infrared: tuple[int, int], visible: tuple[int, int]
+    registration: RegistrationLike,
+    infrared: tuple[int, int],
+    visible: tuple[int, int],
+    name: str = "registration",
 ) -> Registration:
     """Returns a registration that was given in one of its forms, for a pair of these sizes."""
     if isinstance(registration, (str, os.PathLike)):
@@ -235,7 +306,7 @@ def _known(
             return Registration.from_transform(registration, infrared, visible)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                "registration must be a Registration, the path of a saved one, or a 3x3 transform "
+                f"{name} must be a Registration, the path of a saved one, or a 3x3 transform "
                 f"from visible to infrared pixels: {error}"
             ) from error
     expected = (registration.infrared_size, registration.visible_size)

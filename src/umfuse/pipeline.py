@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 FIT_STRIDE = 4  # working pixels from one point to the next of a homography's fit
+CONSTANT = 1e-4  # standard deviation of an infrared luma in [0, 1] that shows nothing: a shutter
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
 
 _symbols: Any = torch  # its functions on sizes that are symbols carry no annotations
@@ -218,6 +219,7 @@ class Umfuse(Pretrained):
     ) -> Tensor:
         """Fuses images with registered infrared ones, the visible ones where infrared is missing.
 
+        A constant infrared image is missing everywhere: the visible one comes back unchanged.
         Where no gradient is asked for it goes in tiles, which give what the whole image gives.
 
         Args:
@@ -234,7 +236,7 @@ class Umfuse(Pretrained):
             registered, _ = resampling.resample(infrared, coordinates)
         grey = luma(visible)
         size = (infrared.shape[-2], infrared.shape[-1])
-        weight = resampling.coverage(coordinates, size)
+        weight = resampling.coverage(coordinates, size) * _shows_something(infrared)
         filled = torch.lerp(grey, registered, weight)
         means = global_means(filled, grey)
         margin = self.difn.radius
@@ -360,6 +362,14 @@ class Umfuse(Pretrained):
                 tile = self._fuse_window(window, means)
                 fused[..., top : top + down, left : left + right] = tile
         return fused
+
+
+def _shows_something(infrared: Tensor) -> Tensor:
+    """Returns 1 for images ``(B, 1, h, w)`` that are not constant, else 0: ``(B, 1, 1, 1)``."""
+    image = infrared.detach().float()
+    centred = image - image.mean((1, 2, 3), keepdim=True)
+    deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return (deviation >= CONSTANT).to(torch.float32)
 
 
 def registration_input(

@@ -15,12 +15,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
+from typing_extensions import override
 
 from umfuse import draw, files, geometry, images, resampling
 from umfuse.images import ImageLike, Picture
 
 AnyImage: TypeAlias = Image.Image | NDArray[Any] | Tensor
-Method = Literal["resize", "search", "dense", "given"]
+Method = Literal["resize", "search", "dense", "matcher", "given"]
 Interpolation = Literal["bilinear", "nearest"]
 
 FORMAT_VERSION = 1
@@ -41,9 +42,11 @@ class Registration:
         infrared_size: Height and width of the infrared image.
         visible_size: Height and width of the visible image.
         method: How far it went: ``"resize"`` (no better alignment was found), ``"search"`` (the
-            transform is the best explanation), ``"dense"`` (refined by the network), ``"given"``
-            (by the caller).
-        confidence: In [0, 1]; low means "do not trust this alignment". NaN if it was given.
+            transform is the best explanation), ``"dense"`` (refined by the network), ``"matcher"``
+            (from the points of another matcher), ``"given"`` (by the caller).
+        confidence: In [0, 1]; low means "do not trust this alignment". NaN if it was given. Where
+            it is below the ``min_confidence`` of `umfuse.register`, transform and field are those
+            of plain resizing (or of the guess), and the numbers here say why.
         log_likelihood: Log-likelihood ratio of the transform against chance.
         runner_up: Log posterior of the best clearly different transform.
         correlation: Of the orientation features where the images overlap, in [-1, 1].
@@ -278,6 +281,23 @@ class Registration:
         size = (moved.shape[-2], moved.shape[-1])
         place = geometry.project(geometry.resize_transform(self.visible_size, size), points)
         return geometry.interpolate(moved, place)
+
+
+class RegistrationError(ValueError):
+    """A pair whose alignment is not to be trusted.
+
+    Attributes:
+        registration: Plain resizing, or the guess that was given, with the confidence and numbers
+            of what was found.
+    """
+
+    def __init__(self, message: str, registration: Registration) -> None:
+        super().__init__(message)
+        self.registration = registration
+
+    @override
+    def __reduce__(self) -> tuple[type[RegistrationError], tuple[str, Registration]]:
+        return type(self), (str(self), self.registration)
 
 
 def _points(points: ArrayLike) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """The command line: `umfuse fuse`, `register`, `demo`, `deform`, `evaluate`, `train` and `weights`.
 
 Results go to disk and their paths to stdout (of `evaluate` the table), everything else to stderr.
-The exit code is 2 for wrong usage, 1 if anything failed. Modules that import torch are imported by
-the commands that need them, so that help is instant.
+The exit code is 2 for wrong usage, 1 if anything failed: of `fuse` and `register` with
+`--on-failure raise` also a pair whose alignment is doubtful. Modules that import torch are imported
+by the commands that need them, so that help is instant.
 """
 
 from __future__ import annotations

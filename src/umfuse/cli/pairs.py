@@ -1,4 +1,8 @@
-"""Commands on pairs of images: `umfuse fuse` and `register`."""
+"""Commands on pairs of images: `umfuse fuse` and `register`.
+
+The exit code is 0 if every pair gave a result, also where its alignment is doubtful; 1 if a pair
+failed, which with `--on-failure raise` a doubtful one does; 2 for wrong usage.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from umfuse.cli.common import Commands, Options, UsageError
+from umfuse.cli.report import Report
 
 if TYPE_CHECKING:
     from umfuse.api import Fusion, Registration
     from umfuse.images import Range
     from umfuse.pipeline import Umfuse
+
+
+MIN_CONFIDENCE = 0.3  # as umfuse.api has it, which imports torch
+EXIT_CODES = (
+    "Exit code: 0 if every pair gave a result, 1 if a pair failed or, with --on-failure raise, was "
+    "below --min-confidence, 2 for wrong usage."
+)
 
 
 class Job(NamedTuple):
@@ -49,7 +61,32 @@ def add_commands(commands: Commands, shared: Options) -> None:
         help="also write the registration, .npz (a folder for folders)",
     )
 
-    fuse = commands.add_parser("fuse", parents=[pair], help="align and fuse pairs")
+    pair.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="table of method, confidence and error of every pair, .csv; "
+        "default for folders: OUTPUT/registrations.csv",
+    )
+    pair.add_argument(
+        "--min-confidence",
+        type=_share,
+        default=MIN_CONFIDENCE,
+        metavar="X",
+        help="an alignment of less confidence is not used: the infrared image is only resized; "
+        "0 uses all, default: %(default)s",
+    )
+    after = "with an alignment below --min-confidence: warn (default), raise: the pair failed"
+
+    fuse = commands.add_parser(
+        "fuse", parents=[pair], help="align and fuse pairs", epilog=EXIT_CODES
+    )
+    fuse.add_argument(
+        "--on-failure",
+        choices=("warn", "raise", "visible", "return"),
+        default="warn",
+        help=f"{after}, visible: write the visible image, return: say nothing",
+    )
     aligned = fuse.add_mutually_exclusive_group()
     aligned.add_argument(
         "--no-align", action="store_true", help="the pairs are aligned: only fuse them"
@@ -64,7 +101,16 @@ def add_commands(commands: Commands, shared: Options) -> None:
     fuse.set_defaults(run=_pairs_command, fuse=True)
 
     register = commands.add_parser(
-        "register", parents=[pair], help="write infrared images aligned with the visible ones"
+        "register",
+        parents=[pair],
+        help="write infrared images aligned with the visible ones",
+        epilog=EXIT_CODES,
+    )
+    register.add_argument(
+        "--on-failure",
+        choices=("warn", "raise", "return"),
+        default="warn",
+        help=f"{after}, return: say nothing",
     )
     register.set_defaults(run=_pairs_command, fuse=False, no_align=False, registration=None)
 
@@ -80,7 +126,7 @@ def _pairs_command(options: argparse.Namespace) -> int:
 
     from huggingface_hub.utils import tqdm
 
-    from umfuse import Registration, load
+    from umfuse import Registration, RegistrationError, load
 
     if options.save_registration is not None and options.no_align:
         raise UsageError("--no-align finds no registration to save")
@@ -89,12 +135,18 @@ def _pairs_command(options: argparse.Namespace) -> int:
     model = load(options.weights, device=options.device)
     failed = len(problems)
     bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
-    for pair in cast("Iterable[Job]", bar):
-        try:
-            print(_one_pair(pair, model, options), flush=True)
-        except (OSError, TypeError, ValueError) as error:
-            failed += 1
-            tqdm.write(f"umfuse: {pair.infrared} + {pair.visible}: {error}", file=sys.stderr)
+    with Report(_report_path(options)) as report:
+        for problem in problems:
+            report.add("", None, problem)
+        for pair in cast("Iterable[Job]", bar):
+            try:
+                report.add(pair.infrared.stem, _one_pair(pair, model, options))
+                print(pair.output, flush=True)
+            except (OSError, TypeError, ValueError) as error:
+                failed += 1
+                found = error.registration if isinstance(error, RegistrationError) else None
+                report.add(pair.infrared.stem, found, str(error))
+                tqdm.write(f"umfuse: {pair.infrared} + {pair.visible}: {error}", file=sys.stderr)
     if failed:
         print(f"umfuse: {failed} of {len(pairs) + len(problems)} failed", file=sys.stderr)
     return int(failed > 0)
@@ -131,11 +183,19 @@ def _pairs(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
     return pairs, problems
 
 
-def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Path:
-    """Writes the results of one pair and returns the path of the main one."""
+def _report_path(options: argparse.Namespace) -> Path | None:
+    """Returns where the table goes: of folders whose pairs are aligned, beside their results."""
+    if options.report is not None or options.no_align or not options.infrared.is_dir():
+        return options.report
+    return options.output / "registrations.csv"
+
+
+def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registration | None:
+    """Writes the results of one pair and returns its alignment, if it was aligned."""
     from umfuse import fuse, register
 
     ranges: Any = {"ir_range": options.ir_range, "vis_range": options.vis_range}
+    failure: Any = {"on_failure": options.on_failure, "min_confidence": options.min_confidence}
     result: Fusion | Registration
     registration: Registration | None
     if options.fuse:
@@ -145,12 +205,15 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Path:
             align=not options.no_align,
             registration=options.registration,
             weights=model,
+            **failure,
             **ranges,
         )
         registration = result.registration
         result.save(pair.output, grey16=options.grey16)
     else:
-        result = registration = register(pair.infrared, pair.visible, weights=model, **ranges)
+        result = registration = register(
+            pair.infrared, pair.visible, weights=model, **failure, **ranges
+        )
         result.save_infrared(pair.output)
     if registration is not None and pair.registration is not None:
         registration.save(pair.registration)
@@ -163,7 +226,17 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Path:
         )
     if pair.sheet is not None:
         write_sheet(pair, result, registration, **ranges)
-    return pair.output
+    return registration
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
 
 
 def write_sheet(

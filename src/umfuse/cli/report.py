@@ -1,0 +1,63 @@
+"""The table of a run: what was found of every pair, as a CSV that is whole at any moment."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from umfuse.api import Registration
+
+NUMBERS = ("confidence", "log_likelihood", "runner_up", "correlation")
+COLUMNS = ("pair", "method", *NUMBERS, "error")
+PAUSE = 5.0  # seconds from one writing to the next: long runs have long tables
+
+
+class Report:
+    """Rows that are written while they come, and all of them at the end, also after Ctrl-C.
+
+    Args:
+        path: The CSV, replaced at once; None writes nothing.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.rows: list[tuple[str, ...]] = []
+        self.written = -math.inf
+
+    def __enter__(self) -> Report:
+        self._write()  # a place that cannot be written to is found out before the work
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._write()
+
+    def add(self, pair: str, registration: Registration | None, error: str = "") -> None:
+        """Adds a row.
+
+        Args:
+            pair: The stem of its images; empty for a line that is about one image alone.
+            registration: Its method and numbers; None where there is none.
+            error: What went wrong, if anything did.
+        """
+        numbers = [getattr(registration, name, math.nan) for name in NUMBERS]
+        known = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
+        method = "" if registration is None else registration.method
+        self.rows.append((pair, method, *known, " ".join(error.split())))
+        if time.monotonic() - self.written > PAUSE:
+            self._write()
+
+    def _write(self) -> None:
+        if self.path is None:
+            return
+        from umfuse import files
+
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows((COLUMNS, *self.rows))
+        with files.replacing(self.path) as file:
+            file.write(text.getvalue().encode("utf-8"))
+        self.written = time.monotonic()

@@ -1,0 +1,216 @@
+"""How a pair is registered: from nothing, from the points of a matcher, or from a guess.
+
+All three end in the dense stage of the model, and in a `Registration` that says how far to trust
+it. What is not trusted is not used: `unbent` is what stands in its place.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from umfuse import geometry, matching, resampling, search
+from umfuse.images import Picture
+from umfuse.matching import PointMatcher
+from umfuse.pipeline import Alignment, Umfuse
+from umfuse.registration import Method, Registration
+from umfuse.search import ecc, homography, likelihood, working
+from umfuse.search.working import WorkingPair, size_of
+
+CONSTANT = 1e-4  # standard deviation of a luma in [0, 1] below which there is nothing to align
+ENOUGH = 10.0  # log-likelihood at which a transform is as likely right as wrong
+FULL_SHARE = 0.25  # of right matches, from which on more of them say nothing more
+# How a guess is refined before it becomes a homography, as `umfuse.search.ecc` takes it: directly,
+# and by way of ever smaller pictures, whose hills are wider.
+STRAIGHT = (320, ((1.5, 12), (1.0, 8)))
+WAYS_UP = ((), ((160, ((1.2, 12),)),), ((80, ((1.2, 12),)), (160, ((1.2, 12),))))
+
+
+def from_nothing(model: Umfuse, infrared: Picture, visible: Picture) -> Registration:
+    """Returns what the search and the dense stage find."""
+    alignment, (found,) = model.register(
+        infrared.luma.to(model.device), visible.rgb.to(model.device)
+    )
+    plain = geometry.resize_transform(visible.size, infrared.size)
+    method: Method = "resize" if torch.equal(found.transform, plain) else "search"
+    if bool(alignment.dense):
+        method = "dense"
+    return replace(
+        _registration(alignment, infrared, visible),
+        method=method,
+        confidence=found.confidence,
+        log_likelihood=found.log_likelihood,
+        runner_up=found.runner_up,
+        correlation=found.correlation,
+    )
+
+
+def from_points(
+    model: Umfuse, infrared: Picture, visible: Picture, matcher: PointMatcher
+) -> Registration:
+    """Returns the homography of a matcher's points, and what the dense stage makes of it.
+
+    Raises:
+        ValueError: If the matcher returns something else than `matching.PointMatcher` says.
+    """
+    lumas = (_luma(infrared).numpy(), _luma(visible).numpy())
+    fit = None
+    if min(luma.std() for luma in lumas) >= CONSTANT:
+        fit = matching.homography(matching.match(matcher, *lumas), infrared.size)
+    if fit is None:
+        return _refused(infrared, visible)
+    judge = _Judge(infrared, visible)
+    aligned = _aligned(model, infrared, visible, fit.transform)
+    # What the dense stage fits may be another transform than that of the points.
+    evidence, correlation = max(judge(fit.transform), judge.of(aligned))
+    return replace(
+        aligned,
+        method="matcher",
+        confidence=confidence_of(evidence, fit.share),
+        log_likelihood=evidence,
+        correlation=correlation,
+    )
+
+
+def from_guess(
+    model: Umfuse, infrared: Picture, visible: Picture, guess: Registration
+) -> Registration:
+    """Returns a guess, refined as far as the pair explains it better.
+
+    Its method is "given" if nothing explains the pair better than the guess as it came.
+    """
+    given = replace(guess, method="given", runner_up=math.nan, _picture=infrared)
+    if min(float(_luma(picture).std()) for picture in (infrared, visible)) < CONSTANT:
+        return replace(given, confidence=0.0, log_likelihood=0.0, correlation=0.0)
+    judge = _Judge(infrared, visible)
+    transform = torch.from_numpy(guess.transform)
+    evidence, correlation = before = judge(transform)
+    method: Method = "given"
+    refined = judge.refined(transform)
+    now = judge(refined)
+    if now[0] > evidence:
+        (evidence, correlation), transform, method = now, refined, "search"
+    aligned = _aligned(model, infrared, visible, transform)
+    if aligned.field.any():
+        method = "dense"
+        # Its global part is another one than it was given.
+        evidence, correlation = max((evidence, correlation), judge.of(aligned))
+    # Of a guess with a field the transform alone says too little.
+    better = not guess.field.any() or judge.explains(aligned) > judge.explains(guess)
+    if method == "given" or not better:
+        (evidence, correlation), aligned, method = before, given, "given"
+    return replace(
+        aligned,
+        method=method,
+        confidence=confidence_of(evidence),
+        log_likelihood=evidence,
+        correlation=correlation,
+    )
+
+
+def unbent(found: Registration, guess: Registration | None = None) -> Registration:
+    """Returns what stands in the place of a registration that is not trusted.
+
+    Args:
+        found: Its confidence and numbers remain, so that one can see why.
+        guess: What the caller took for likely; None means plain resizing.
+    """
+    method: Method = "resize" if guess is None else "given"
+    if guess is None:
+        plain = geometry.resize_transform(found.visible_size, found.infrared_size)
+        guess = Registration.from_transform(plain, found.infrared_size, found.visible_size)
+    return replace(found, transform=guess.transform, field=guess.field, method=method)
+
+
+def confidence_of(evidence: float, share: float = 1.0) -> float:
+    """Returns how far to trust a transform that no search has found, in [0, 1].
+
+    Args:
+        evidence: Its log-likelihood ratio against chance.
+        share: Of the matches that it comes from, those that it explains.
+    """
+    return min(1.0, share / FULL_SHARE) / (1 + math.exp(min((ENOUGH - evidence) / 2, 700.0)))
+
+
+class _Judge:
+    """Says of transforms between the pixels of two pictures how well they explain the pair."""
+
+    def __init__(self, infrared: Picture, visible: Picture) -> None:
+        lumas = (_luma(infrared)[None, None], _luma(visible)[None, None])
+        self.pair = WorkingPair(*(working.fitted(luma) for luma in lumas))
+        # From working pixels of the visible picture, and to those of the infrared one.
+        self.before = geometry.resize_transform(size_of(self.pair.visible), visible.size)
+        self.after = geometry.resize_transform(infrared.size, size_of(self.pair.infrared))
+
+    def __call__(self, transform: Tensor) -> tuple[float, float]:
+        """Returns the log-likelihood ratio and the correlation of a transform ``(3, 3)``."""
+        inside = self.after @ transform @ self.before
+        ratios, correlations = likelihood.compare(self.pair, inside[None])
+        return float(ratios[0]), float(correlations[0])
+
+    def of(self, registration: Registration) -> tuple[float, float]:
+        """Returns the same of the global part of a registration."""
+        return self(torch.from_numpy(registration.transform))
+
+    def refined(self, transform: Tensor) -> Tensor:
+        """Returns the likeliest homography ``(3, 3)`` that a transform leads to."""
+        start = (self.after @ transform @ self.before)[None]
+        starts = [start]
+        for way in WAYS_UP:
+            one = start
+            for longest, stages in (*way, STRAIGHT):
+                one = ecc.refine(self.pair, one, longest, stages)
+            starts.append(one)
+        candidates = torch.cat(starts)
+        best = candidates[int(likelihood.compare(self.pair, candidates)[0].argmax())]
+        found = homography.refine(self.pair, best)
+        found = self.after.inverse() @ found @ self.before.inverse()
+        return found / found[2, 2]
+
+    def explains(self, registration: Registration) -> float:
+        """Returns the similarity of the pictures as a registration, with its field, lays them."""
+        size = size_of(self.pair.visible)
+        coordinates = F.interpolate(registration.tensor(), size, mode="bilinear")
+        coordinates = geometry.project(self.after, coordinates)
+        moved, valid = resampling.resample(self.pair.infrared, coordinates)
+        return float(search.similarity(moved, self.pair.visible, valid)[0])
+
+
+def _aligned(model: Umfuse, infrared: Picture, visible: Picture, transform: Tensor) -> Registration:
+    """Returns what the dense stage makes of a transform ``(3, 3)``."""
+    with torch.no_grad(), model.autocast():
+        alignment = model.align(
+            infrared.luma.to(model.device), visible.rgb.to(model.device), transform
+        )
+    return _registration(alignment, infrared, visible)
+
+
+def _registration(alignment: Alignment, infrared: Picture, visible: Picture) -> Registration:
+    """Returns the alignment of one pair, without what is to be said of it."""
+    size = (alignment.field.shape[-2], alignment.field.shape[-1])
+    scale = torch.tensor([visible.size[1] / size[1], visible.size[0] / size[0]])
+    field = alignment.field[0].movedim(0, -1).cpu() * scale
+    return Registration(
+        transform=alignment.transform[0].numpy(),
+        field=field.contiguous().numpy(),
+        infrared_size=infrared.size,
+        visible_size=visible.size,
+        _picture=infrared,
+    )
+
+
+def _refused(infrared: Picture, visible: Picture) -> Registration:
+    """Returns plain resizing, of which nothing is known."""
+    plain = geometry.resize_transform(visible.size, infrared.size)
+    found = Registration.from_transform(plain, infrared.size, visible.size)
+    numbers = {"log_likelihood": 0.0, "correlation": 0.0, "confidence": 0.0}
+    return replace(found, method="resize", **numbers, _picture=infrared)
+
+
+def _luma(picture: Picture) -> Tensor:
+    """Returns the luma ``(h, w)`` of a picture on the CPU."""
+    return picture.luma[0, 0].cpu()
