@@ -214,6 +214,7 @@ def test_the_frame_leaves_no_border(model):
 
 def test_missing_infrared_leaves_the_visible_image_without_a_seam(model):
     infrared, visible = torch.ones(1, 1, 128, 256), torch.full((1, 1, 128, 256), 0.2)
+    infrared[..., ::8, ::8] = 0.9  # a constant one would count as missing everywhere
     shifted = geometry.identity_grid(128, 256)
     shifted[:, 0] -= 100
     fused = model.fuse(infrared, visible, shifted)
