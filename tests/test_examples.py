@@ -1,4 +1,4 @@
-"""Every example runs; those of other libraries with a fake of the library that finds true points."""
+"""Every example runs; other libraries have a stand-in that finds true points."""
 
 import runpy
 import sys
@@ -103,27 +103,44 @@ def test_example_runs(path, tmp_path, monkeypatch, capsys):
 
 def test_example_calls_transformers_as_it_is(monkeypatch):
     """A small network of random weights: the calls are right, whatever it finds."""
+    pytest.importorskip("torchvision")
     transformers = pytest.importorskip("transformers")
     config = transformers.EfficientLoFTRConfig(
         stage_num_blocks=[1, 1, 1, 1],
         out_features=[8, 8, 16, 32],
         hidden_size=32,
         num_attention_layers=1,
-        num_attention_heads=2,
+        num_attention_heads=8,
         coarse_matching_threshold=0.0,
+        fine_matching_slice_dim=4,
     )
     torch.manual_seed(0)
-    network = transformers.EfficientLoFTRForKeypointMatching(config)
+    network = transformers.EfficientLoFTRForKeypointMatching(config).eval()
+    relative = torch.rand(1, 2, 5, 2)
+
+    def confident(**inputs):
+        """What the network says, with matches in it: random weights find none."""
+        outputs = network(**inputs)
+        assert outputs.keypoints.shape[0::3] == relative.shape[0::3]
+        outputs.keypoints = relative
+        outputs.matches = torch.arange(5).expand(1, 2, 5)
+        outputs.matching_scores = torch.tensor([0.9, 0.1, 0.8, 0.7, 0.6]).expand(1, 2, 5)
+        return outputs
+
     processor = transformers.EfficientLoFTRImageProcessor(size={"height": 96, "width": 128})
     for name, made in (
         ("AutoImageProcessor", processor),
-        ("EfficientLoFTRForKeypointMatching", network),
+        ("EfficientLoFTRForKeypointMatching", SimpleNamespace(eval=lambda: confident)),
     ):
         kind = getattr(transformers, name)
         monkeypatch.setattr(kind, "from_pretrained", lambda name, made=made: made)
     example = runpy.run_path(str(FOLDER / "matcher_transformers.py"))
-    matcher = example["MatchAnything"]()
     luma = np.random.default_rng(0).random((240, 320), dtype=np.float32)
-    infrared, visible, scores = matcher(luma[::2, ::2].copy(), luma)
-    assert infrared.shape == visible.shape == (len(scores), 2)
-    assert len(scores) == 0 or float(infrared.max()) <= 160
+    infrared, visible, scores = example["MatchAnything"]()(luma[:120, :160].copy(), luma)
+    used = [0, 2, 3, 4]  # the others are doubtful
+    for found, place, size in zip(
+        (infrared, visible), relative[0], ((160, 120), (320, 240)), strict=True
+    ):
+        expected = place[used] * torch.tensor(size)
+        torch.testing.assert_close(found, expected, atol=0.07, rtol=0)
+    torch.testing.assert_close(scores, torch.tensor([0.9, 0.8, 0.7, 0.6]))

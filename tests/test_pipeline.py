@@ -208,12 +208,15 @@ def test_tiles_give_what_the_whole_image_gives(model, monkeypatch, size):
 
 def test_the_frame_leaves_no_border(model):
     flat = torch.full((1, 1, 40, 60), 0.4)
-    fused = model.fuse(flat, flat, geometry.identity_grid(40, 60))
+    # A constant infrared image is not fused at all: this one changes where nobody looks.
+    infrared = torch.cat((flat, torch.full((1, 1, 40, 60), 0.9)), 3)
+    fused = model.fuse(infrared, flat, geometry.identity_grid(40, 60))
     torch.testing.assert_close(fused, fused[..., 20:21, 30:31].expand_as(fused), atol=1e-6, rtol=0)
 
 
 def test_missing_infrared_leaves_the_visible_image_without_a_seam(model):
     infrared, visible = torch.ones(1, 1, 128, 256), torch.full((1, 1, 128, 256), 0.2)
+    infrared[..., ::8, ::8] = 0.9  # a constant one would count as missing everywhere
     shifted = geometry.identity_grid(128, 256)
     shifted[:, 0] -= 100
     fused = model.fuse(infrared, visible, shifted)

@@ -53,6 +53,7 @@ def names(tmp_path, monkeypatch):
         "vis": scene.visible,
         "labels": (scene.infrared > scene.infrared.mean()).astype(np.uint8),
         "xy": np.array([[0.0, 0.0], [160.0, 120.0]]),
+        "xy_visible": np.random.default_rng(0).uniform((20, 20), (300, 220), (60, 2)),
         "ir_batch": torch.cat([images.read(scene.infrared).luma] * 2),
         "vis_batch": torch.cat([images.read(scene.visible).rgb] * 2),
     }
