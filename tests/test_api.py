@@ -312,6 +312,17 @@ def test_infer_does_for_a_batch_what_fuse_does_for_a_pair(scene, model):
         np.testing.assert_allclose(coordinates, alone.registration.coordinates, atol=1e-3)
 
 
+def test_infer_only_resizes_doubtful_pairs_as_fuse_does(model):
+    rng = np.random.default_rng(0)
+    infrared, visible = rng.integers(0, 255, (2, 96, 128), dtype=np.uint8)
+    alone = umfuse.fuse(infrared, visible, weights=model)
+    assert alone.registration.confidence < 0.3
+    pair = (images.read(one).luma for one in (infrared, visible))
+    out = model.infer(*pair)
+    assert np.abs(out.fused[0, 0].numpy() - alone.luma).max() < 1e-5
+    torch.testing.assert_close(out.transform[0], torch.eye(3).double())
+
+
 def test_a_visible_image_of_16_bits_is_taken_whole(scene, model):
     """Percentiles would change it where the infrared camera saw nothing."""
     deep = (scene.visible.astype(np.uint16) * 100)[..., 1].copy()
@@ -362,7 +373,8 @@ PUBLIC = {
     "transform: 'Tensor | None' = None) -> 'UmfuseOutput'",
     "Umfuse.fuse": "(self, infrared: 'Tensor', visible: 'Tensor', coordinates: 'Tensor', "
     "registered: 'Tensor | None' = None) -> 'Tensor'",
-    "Umfuse.infer": "(self, infrared: 'Tensor', visible: 'Tensor') -> 'UmfuseOutput'",
+    "Umfuse.infer": "(self, infrared: 'Tensor', visible: 'Tensor', "
+    "min_confidence: 'float' = 0.3) -> 'UmfuseOutput'",
     "Umfuse.register": "(self, infrared: 'Tensor', visible: 'Tensor') "
     "-> 'tuple[Alignment, list[search.SearchResult]]'",
     "Umfuse.render": "(self, visible: 'Tensor') -> 'Tensor'",

@@ -18,12 +18,11 @@ from umfuse import devices, draw, geometry, images, registering
 from umfuse import weights as weights_
 from umfuse.images import ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
-from umfuse.pipeline import Precision, Umfuse
+from umfuse.pipeline import DOUBTFUL, Precision, Umfuse
 from umfuse.registration import AnyImage, Registration, RegistrationError
 
 logger = logging.getLogger(__name__)
 
-DOUBTFUL = 0.3  # confidence below which an alignment is not used, unless the caller says otherwise
 
 WeightsLike: TypeAlias = str | os.PathLike[str] | Umfuse
 Device: TypeAlias = str | torch.device

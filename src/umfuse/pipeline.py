@@ -34,6 +34,7 @@ TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a f
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 FIT_STRIDE = 4  # working pixels from one point to the next of a homography's fit
 CONSTANT = 1e-4  # standard deviation of an infrared luma in [0, 1] that shows nothing: a shutter
+DOUBTFUL = 0.3  # confidence below which an alignment is not used, unless the caller says otherwise
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
 
 _symbols: Any = torch  # its functions on sizes that are symbols carry no annotations
@@ -148,18 +149,29 @@ class Umfuse(Pretrained):
         return self._fused(infrared, visible, self.align(infrared, visible, transform))
 
     @torch.no_grad()
-    def infer(self, infrared: Tensor, visible: Tensor) -> UmfuseOutput:
+    def infer(
+        self, infrared: Tensor, visible: Tensor, min_confidence: float = DOUBTFUL
+    ) -> UmfuseOutput:
         """Does for a batch what `umfuse.fuse` does for a pair: search, then `forward`.
 
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+            min_confidence: Pairs below it are only resized.
         """
         alignment, found = self.register(infrared, visible)
+        confidence = torch.tensor([one.confidence for one in found])
+        doubtful = confidence < min_confidence
+        plain = geometry.resize_transform(
+            (visible.shape[-2], visible.shape[-1]), (infrared.shape[-2], infrared.shape[-1])
+        )
+        alignment = alignment._replace(
+            transform=torch.where(doubtful[:, None, None], plain, alignment.transform),
+            field=alignment.field * ~doubtful[:, None, None, None].to(visible.device),
+        )
         with self.autocast():
             out = self._fused(infrared, visible, alignment)
-        confidence = torch.tensor([one.confidence for one in found], device=visible.device)
-        return out._replace(confidence=confidence)
+        return out._replace(confidence=confidence.to(visible.device))
 
     @torch.no_grad()
     def register(
