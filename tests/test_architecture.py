@@ -19,7 +19,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("convert", "files", "weights"),
+        *("convert", "files", "resampling", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from umfuse import devices, draw, geometry, images, registering
+from umfuse import devices, draw, images, registering
 from umfuse import weights as weights_
 from umfuse.images import ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
@@ -205,7 +205,7 @@ def fuse(
             return Fusion(visible.give_back(visible.values), luma, known)
     else:
         known = None
-        used = Registration.from_transform(geometry.resize_transform(*reversed(sizes)), *sizes)
+        used = registering.resized(*sizes)
     with torch.no_grad(), model.autocast():
         fused = model.fuse(
             infrared.luma.to(model.device),

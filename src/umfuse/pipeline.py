@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 FIT_STRIDE = 4  # working pixels from one point to the next of a homography's fit
-CONSTANT = 1e-4  # standard deviation of an infrared luma in [0, 1] that shows nothing: a shutter
 DOUBTFUL = 0.3  # confidence below which an alignment is not used, unless the caller says otherwise
 GAIN = 1e-3  # similarity that the dense stage must add to be kept; less is noise
 
@@ -381,7 +380,7 @@ def _shows_something(infrared: Tensor) -> Tensor:
     image = infrared.detach().float()
     centred = image - image.mean((1, 2, 3), keepdim=True)
     deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
-    return (deviation >= CONSTANT).to(torch.float32)
+    return (deviation >= search.CONSTANT).to(torch.float32)
 
 
 def registration_input(

@@ -19,9 +19,8 @@ from umfuse.matching import PointMatcher
 from umfuse.pipeline import Alignment, Umfuse
 from umfuse.registration import Method, Registration
 from umfuse.search import ecc, homography, likelihood, working
-from umfuse.search.working import WorkingPair, size_of
+from umfuse.search.working import size_of
 
-CONSTANT = 1e-4  # standard deviation of a luma in [0, 1] below which there is nothing to align
 ENOUGH = 10.0  # log-likelihood at which a transform is as likely right as wrong
 FULL_SHARE = 0.25  # of right matches, from which on more of them say nothing more
 # How a guess is refined before it becomes a homography, as `umfuse.search.ecc` takes it: directly,
@@ -59,7 +58,7 @@ def from_points(
     """
     lumas = (_luma(infrared).numpy(), _luma(visible).numpy())
     fit = None
-    if min(luma.std() for luma in lumas) >= CONSTANT:
+    if min(luma.std() for luma in lumas) >= search.CONSTANT:
         fit = matching.homography(matching.match(matcher, *lumas), infrared.size)
     if fit is None:
         return _refused(infrared, visible)
@@ -84,7 +83,7 @@ def from_guess(
     Its method is "given" if nothing explains the pair better than the guess as it came.
     """
     given = replace(guess, method="given", runner_up=math.nan, _picture=infrared)
-    if min(float(_luma(picture).std()) for picture in (infrared, visible)) < CONSTANT:
+    if min(float(_luma(picture).std()) for picture in (infrared, visible)) < search.CONSTANT:
         return replace(given, confidence=0.0, log_likelihood=0.0, correlation=0.0)
     judge = _Judge(infrared, visible)
     transform = torch.from_numpy(guess.transform)
@@ -112,6 +111,12 @@ def from_guess(
     )
 
 
+def resized(infrared_size: tuple[int, int], visible_size: tuple[int, int]) -> Registration:
+    """Returns plain resizing of an infrared image to a visible one, heights and widths given."""
+    plain = geometry.resize_transform(visible_size, infrared_size)
+    return Registration.from_transform(plain, infrared_size, visible_size)
+
+
 def unbent(found: Registration, guess: Registration | None = None) -> Registration:
     """Returns what stands in the place of a registration that is not trusted.
 
@@ -121,8 +126,7 @@ def unbent(found: Registration, guess: Registration | None = None) -> Registrati
     """
     method: Method = "resize" if guess is None else "given"
     if guess is None:
-        plain = geometry.resize_transform(found.visible_size, found.infrared_size)
-        guess = Registration.from_transform(plain, found.infrared_size, found.visible_size)
+        guess = resized(found.infrared_size, found.visible_size)
     return replace(found, transform=guess.transform, field=guess.field, method=method)
 
 
@@ -141,15 +145,12 @@ class _Judge:
 
     def __init__(self, infrared: Picture, visible: Picture) -> None:
         lumas = (_luma(infrared)[None, None], _luma(visible)[None, None])
-        self.pair = WorkingPair(*(working.fitted(luma) for luma in lumas))
-        # From working pixels of the visible picture, and to those of the infrared one.
-        self.before = geometry.resize_transform(size_of(self.pair.visible), visible.size)
-        self.after = geometry.resize_transform(infrared.size, size_of(self.pair.infrared))
+        self.ready = working.prepared(*lumas)
+        self.pair = self.ready.pair
 
     def __call__(self, transform: Tensor) -> tuple[float, float]:
         """Returns the log-likelihood ratio and the correlation of a transform ``(3, 3)``."""
-        inside = self.after @ transform @ self.before
-        ratios, correlations = likelihood.compare(self.pair, inside[None])
+        ratios, correlations = likelihood.compare(self.pair, self.ready.inward(transform)[None])
         return float(ratios[0]), float(correlations[0])
 
     def of(self, registration: Registration) -> tuple[float, float]:
@@ -158,7 +159,7 @@ class _Judge:
 
     def refined(self, transform: Tensor) -> Tensor:
         """Returns the likeliest homography ``(3, 3)`` that a transform leads to."""
-        start = (self.after @ transform @ self.before)[None]
+        start = self.ready.inward(transform)[None]
         starts = [start]
         for way in WAYS_UP:
             one = start
@@ -167,15 +168,13 @@ class _Judge:
             starts.append(one)
         candidates = torch.cat(starts)
         best = candidates[int(likelihood.compare(self.pair, candidates)[0].argmax())]
-        found = homography.refine(self.pair, best)
-        found = self.after.inverse() @ found @ self.before.inverse()
-        return found / found[2, 2]
+        return self.ready.outward(homography.refine(self.pair, best))
 
     def explains(self, registration: Registration) -> float:
         """Returns the similarity of the pictures as a registration, with its field, lays them."""
         size = size_of(self.pair.visible)
         coordinates = F.interpolate(registration.tensor(), size, mode="bilinear")
-        coordinates = geometry.project(self.after, coordinates)
+        coordinates = geometry.project(self.ready.after, coordinates)
         moved, valid = resampling.resample(self.pair.infrared, coordinates)
         return float(search.similarity(moved, self.pair.visible, valid)[0])
 
@@ -205,9 +204,8 @@ def _registration(alignment: Alignment, infrared: Picture, visible: Picture) -> 
 
 def _refused(infrared: Picture, visible: Picture) -> Registration:
     """Returns plain resizing, of which nothing is known."""
-    plain = geometry.resize_transform(visible.size, infrared.size)
-    found = Registration.from_transform(plain, infrared.size, visible.size)
     numbers = {"log_likelihood": 0.0, "correlation": 0.0, "confidence": 0.0}
+    found = resized(infrared.size, visible.size)
     return replace(found, method="resize", **numbers, _picture=infrared)
 
 

@@ -251,7 +251,7 @@ def write_sheet(
     import numpy as np
     from PIL import Image
 
-    from umfuse import draw, images
+    from umfuse import draw, images, resampling
     from umfuse.api import Fusion
 
     infrared = images.read(pair.infrared, name="infrared", range=ir_range)
@@ -261,10 +261,8 @@ def write_sheet(
     resized = np.asarray(Image.fromarray(before).resize((width, height)))
     after, displacement = resized, np.zeros((height, width, 2), dtype=np.float32)
     if registration is not None:
-        low, span = float(infrared.low), float(infrared.span)
-        moved = registration.apply(pair.infrared)
-        shown = images.read(moved, range=(low, low + span))
-        after, displacement = shown.luma[0, 0].numpy(), registration.displacement
+        moved, _ = resampling.resample(infrared.luma, registration.tensor())
+        after, displacement = moved[0, 0].numpy(), registration.displacement
     fused = None
     if isinstance(result, Fusion):
         fused = images.read(result.image, range=vis_range or "dtype").rgb[0].movedim(0, -1).numpy()

@@ -11,5 +11,6 @@ from __future__ import annotations
 
 from umfuse.search.features import orientation, similarity
 from umfuse.search.transform import SearchResult, find_transform
+from umfuse.search.working import CONSTANT
 
-__all__ = ["SearchResult", "find_transform", "orientation", "similarity"]
+__all__ = ["CONSTANT", "SearchResult", "find_transform", "orientation", "similarity"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from umfuse import geometry
 from umfuse.search import correlation, ecc, homography, likelihood, working
 from umfuse.search.correlation import DISTINCT, Grid
-from umfuse.search.working import SMALLEST, WorkingPair, size_of
+from umfuse.search.working import CONSTANT, SMALLEST, WorkingPair, size_of
 
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
 # RoadScene train split (benchmarks/search.py), none on a test split.
@@ -74,18 +74,14 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     ir = _single(infrared, "infrared").to(vis.device)
     size, target = size_of(vis), size_of(ir)
     plain = geometry.resize_transform(size, target)
-    if min(*size, *target) < 2 * SMALLEST or float(vis.std()) < 1e-4 or float(ir.std()) < 1e-4:
+    if min(*size, *target) < 2 * SMALLEST or min(float(vis.std()), float(ir.std())) < CONSTANT:
         return SearchResult(plain, 0.0, 0.0, 0.0, 0.0, 0.0)
-    # Everything below happens at working size; the transform is mapped back at the end.
-    pair = WorkingPair(working.enlarged(working.fitted(ir)), working.enlarged(working.fitted(vis)))
-    before = geometry.resize_transform(size, size_of(pair.visible))
-    after = geometry.resize_transform(target, size_of(pair.infrared))
+    ready = working.prepared(ir, vis)
     with torch.autocast(vis.device.type, enabled=False):  # geometry in bfloat16 is off by pixels
-        pool = _searched(pair)
+        pool = _searched(ready.pair)
     best = pool.best
-    transform = plain if best == 0 else after.inverse() @ pool.transforms[best] @ before
     return SearchResult(
-        transform / transform[2, 2],
+        plain if best == 0 else ready.outward(pool.transforms[best]),
         pool.confidence,
         float(pool.ratios[best]),
         pool.plain,

@@ -13,6 +13,7 @@ from umfuse.search.features import BORDER
 
 WORKING_SIZE = 640  # pixels of the long side; larger images are reduced to it at once
 TINY, ENLARGED = 200, 320  # pixels of the long side: smaller images are enlarged to the other
+CONSTANT = 1e-4  # standard deviation of a luma in [0, 1] that shows nothing, such as a shutter
 SMALLEST = 8  # pixels; below it there is nothing to search
 
 
@@ -38,6 +39,40 @@ class WorkingPair(NamedTuple):
         places = geometry.corners(transforms, size_of(self.visible))
         apart = length(places - geometry.corners(other, size_of(self.visible))).mean(-1)
         return apart / max(size_of(self.infrared))
+
+
+class Prepared(NamedTuple):
+    """A pair at its working size, and the way to it and back."""
+
+    pair: WorkingPair
+    before: Tensor
+    """``(3, 3)``, visible pixel to working pixel of the visible image."""
+    after: Tensor
+    """``(3, 3)``, infrared pixel to working pixel of the infrared image."""
+
+    def inward(self, transform: Tensor) -> Tensor:
+        """Returns a transform ``(3, 3)`` between the images' pixels as one between working ones."""
+        return self.after @ transform @ self.before.inverse()
+
+    def outward(self, transform: Tensor) -> Tensor:
+        """Returns a transform ``(3, 3)`` between working pixels as one between the images'."""
+        found = self.after.inverse() @ transform @ self.before
+        return found / found[2, 2]
+
+
+def prepared(infrared: Tensor, visible: Tensor) -> Prepared:
+    """Returns a pair at its working size: large images are reduced, tiny ones enlarged.
+
+    Args:
+        infrared: ``(1, 1, h, w)`` in [0, 1].
+        visible: ``(1, 1, H, W)`` luma in [0, 1].
+    """
+    pair = WorkingPair(enlarged(fitted(infrared)), enlarged(fitted(visible)))
+    return Prepared(
+        pair,
+        geometry.resize_transform(size_of(visible), size_of(pair.visible)),
+        geometry.resize_transform(size_of(infrared), size_of(pair.infrared)),
+    )
 
 
 def size_of(image: Tensor) -> tuple[int, int]:
