@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from benchmarks import scenes
 
 from umfuse import geometry, images, metrics
-from umfuse.search import find_transform, orientation, similarity
+from umfuse.search import find_transform, homography, orientation, similarity
+from umfuse.search.working import WorkingPair
 
 
 def scene(seed, size=(240, 320)):
@@ -73,6 +74,18 @@ def test_a_pair_that_is_clear_at_once_is_not_searched(monkeypatch):
     found = find_transform(thermal(image), seen(image, truth, (300, 400)))
     assert error(found, truth, (300, 400)) < 0.5
     assert found.confidence > 0.9
+
+
+@pytest.mark.parametrize("clear", [True, False])
+def test_only_clear_pictures_move_a_pair_that_is_nearly_aligned(clear):
+    size = (240, 320)
+    truth = torch.eye(3, dtype=torch.float64)
+    truth[:2, 2] = torch.tensor([3.0, -2.0])
+    infrared = scene(6, size) if clear else scene(8, size)
+    pair = WorkingPair(thermal(infrared), seen(scene(6, size), truth, size))
+    refined = homography.refine(pair, truth)
+    expected = truth if clear else torch.eye(3, dtype=torch.float64)
+    assert float(metrics.grid_error(refined[None], expected[None], size)) < (0.1 if clear else 1.0)
 
 
 @pytest.mark.parametrize("share", [0.55, 1.8])

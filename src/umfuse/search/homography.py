@@ -2,7 +2,9 @@
 
 The correlation is climbed as in `umfuse.search.ecc`. What little texture leaves open, shear,
 perspective, aspect and rotation, is held by a Gaussian prior on these *shape parameters*: pixels
-are square, and axes nearly parallel.
+are square, and axes nearly parallel. Many pairs arrive registered, by somebody who could tell more
+than faint pictures can: a second prior, of heavy tails, holds plain resizing. It yields to the
+Fisher information of clear pictures, and counts for nothing where plain resizing is far away.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ STAGES = ((320, 1.3, 2, 10), (320, 0.8, 2, 10), (480, 0.8, 2, 8))
 # Standard deviations of the shape parameters, with the half long side as unit.
 SPREADS = (0.01, 0.02, 0.02, 0.1, 0.02)
 TURN = 4  # which of them is the rotation: its prior has heavy tails, for cameras that are turned
+# Distance from plain resizing, with the same unit, and the weight of its prior, a t distribution.
+AWAY_SPREAD, AWAY_WEIGHT = 0.03, 24.0
 PIXELS_PER_TERM = 32.0  # as likelihood.PIXELS_PER_SAMPLE, where the prior is weighed
 CONVERGED = 2e-4  # of the half long side: 0.05 pixels at 480
 LARGEST_STEP = 0.1  # of the entries of a normalised homography
@@ -33,11 +37,13 @@ def refine(pair: WorkingPair, transform: Tensor) -> Tensor:
     """Returns the homography ``(3, 3)`` nearest to a transform that is likeliest a posteriori."""
     from_visible = geometry.normalising(size_of(pair.visible))
     from_infrared = geometry.normalising(size_of(pair.infrared))
-    current = from_infrared @ transform @ from_visible.inverse()
+    current, plain = (
+        from_infrared @ one @ from_visible.inverse() for one in (transform, pair.plain)
+    )
     current = current / current[2, 2]
     for longest, sigma, stride, steps in STAGES:
         scale = float(current[:2, :2].det().abs().sqrt())
-        current = _maximise(_Posterior(pair, longest, sigma, stride, scale), current, steps)
+        current = _maximise(_Posterior(pair, plain, longest, sigma, stride, scale), current, steps)
     return from_infrared.inverse() @ current @ from_visible
 
 
@@ -55,6 +61,7 @@ class _Posterior:
 
     Args:
         pair: The images.
+        plain: ``(3, 3)``, plain resizing, normalised.
         longest: The long side of the infrared image, pixels.
         sigma: Blur of the features, pixels.
         stride: Pixels from one visible point to the next.
@@ -62,8 +69,15 @@ class _Posterior:
     """
 
     def __init__(
-        self, pair: WorkingPair, longest: int, sigma: float, stride: int, scale: float
+        self,
+        pair: WorkingPair,
+        plain: Tensor,
+        longest: int,
+        sigma: float,
+        stride: int,
+        scale: float,
     ) -> None:
+        self.plain = plain
         infrared = features.whitened(working.fitted(pair.infrared, longest), sigma)
         visible = features.whitened(working.fitted(pair.visible, round(longest * scale)), sigma)
         self.size, size = size_of(infrared), size_of(visible)
@@ -85,6 +99,9 @@ class _Posterior:
                 torch.stack((zero, zero, zero, x, y, one, -x * y, -y * y)),
             )
         )
+        flat = self.basis.movedim(0, 1).flatten(1).double().cpu()
+        # Of entries near the identity: how far they move a point on the mean, squared.
+        self.moved = flat @ flat.T / x.numel()
 
     def __call__(self, homography: Tensor) -> tuple[float, Tensor]:
         """Returns the log posterior, up to a constant, and the step towards a higher one.
@@ -130,8 +147,14 @@ class _Posterior:
         nudges = F.pad(1e-4 * torch.eye(8, dtype=torch.float64), (0, 1)).view(8, 3, 3)
         nudged = homography @ (torch.eye(3, dtype=torch.float64) + nudges)
         bend = ((shape_parameters(nudged) - shape) / 1e-4).T
-        push = unit * (gain * toward - own_slope) - bend.T @ (prior * shape)
-        curvature = unit * normal + bend.T @ (prior[:, None] * bend)
+        away = homography.inverse() @ self.plain
+        away = (away / away[2, 2] - torch.eye(3, dtype=torch.float64)).flatten()[:8]
+        held = self.moved / AWAY_SPREAD**2
+        tail = 1 + float(away @ held @ away)
+        score -= AWAY_WEIGHT * math.log(tail)
+        held = held * 2 * AWAY_WEIGHT / tail  # of a normal prior of the same slope, as above
+        push = unit * (gain * toward - own_slope) - bend.T @ (prior * shape) + held @ away
+        curvature = unit * normal + bend.T @ (prior[:, None] * bend) + held
         change = _solve(curvature + torch.diag(1e-3 * curvature.diagonal() + 1e-9), push)
         change = change.clamp(-LARGEST_STEP, LARGEST_STEP)
         return score, F.pad(change, (0, 1)).view(3, 3)
