@@ -85,6 +85,11 @@ def within(coordinates: Tensor, box: Box | None) -> Tensor:
     return coordinates - coordinates.new_tensor([box.left, box.top]).view(1, 2, 1, 1)
 
 
+def inner(image: Tensor, coordinates: Tensor, box: Box | None) -> tuple[Tensor, Tensor]:
+    """Returns a part of images, and coordinates of pixels of the images as those of the part."""
+    return part(image, box), within(coordinates, box)
+
+
 def _bars(image: NDArray[Any]) -> tuple[int, int]:
     """Returns how many rows ``(h, w)`` are bars at the top and at the bottom."""
     ends = _bar(image), _bar(image[::-1])
