@@ -7,7 +7,7 @@ deviation, all of one value, that end at once, at both ends of the image or exac
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,8 +52,9 @@ def content(luma: Tensor) -> Box | None:
     Args:
         luma: ``(h, w)`` in [0, 1], or with axes of size 1 before.
     """
-    image = luma.detach().float().reshape(luma.shape[-2:]).cpu().numpy()
-    top, left, (bottom, right) = 0, 0, image.shape
+    height, width = luma.shape[-2:]
+    image: NDArray[np.float32] = luma.detach().float().reshape(height, width).cpu().numpy()
+    top, left, bottom, right = 0, 0, height, width
     while True:  # what is a bar may show only when others are gone
         rows = _bars(image[top:bottom, left:right])
         top, bottom = top + rows[0], bottom - rows[1]
@@ -62,7 +63,7 @@ def content(luma: Tensor) -> Box | None:
         if not any(rows + columns):
             break
     box = Box(top, left, bottom, right)
-    return None if box.size == image.shape else box
+    return None if box.size == (height, width) else box
 
 
 def part(image: Tensor, box: Box | None) -> Tensor:
@@ -90,7 +91,7 @@ def inner(image: Tensor, coordinates: Tensor, box: Box | None) -> tuple[Tensor, 
     return part(image, box), within(coordinates, box)
 
 
-def _bars(image: NDArray[Any]) -> tuple[int, int]:
+def _bars(image: NDArray[np.float32]) -> tuple[int, int]:
     """Returns how many rows ``(h, w)`` are bars at the top and at the bottom."""
     ends = _bar(image), _bar(image[::-1])
     alike = abs(ends[0].value - ends[1].value) <= LEVEL if ends[0] and ends[1] else False
@@ -99,7 +100,7 @@ def _bars(image: NDArray[Any]) -> tuple[int, int]:
     return (top, bottom) if len(image) - top - bottom >= kept else (0, 0)
 
 
-def _bar(image: NDArray[Any]) -> _Bar | None:
+def _bar(image: NDArray[np.float32]) -> _Bar | None:
     """Returns the bar that rows ``(h, w)`` begin with, None if they begin with picture."""
     value = float(np.median(image[0]))
     if np.abs(image[0] - value).max() > LEVEL:

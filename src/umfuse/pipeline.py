@@ -163,8 +163,9 @@ class Umfuse(Pretrained):
         """
         barred = any(borders.content(one) for one in (*infrared, *luma(visible)))
         if barred and len(visible) > 1:
-            pairs = zip(infrared.split(1), visible.split(1), strict=True)
-            return UmfuseOutput(*_joined([self.infer(*pair, min_confidence) for pair in pairs]))
+            pairs = zip(infrared, visible, strict=True)
+            alone = [self.infer(ir[None], vis[None], min_confidence) for ir, vis in pairs]
+            return UmfuseOutput(*_joined(alone))
         alignment, found = self.register(infrared, visible)
         confidence = torch.tensor([one.confidence for one in found])
         doubtful = confidence < min_confidence

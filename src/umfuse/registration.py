@@ -64,8 +64,8 @@ class Registration:
     log_likelihood: float = math.nan
     runner_up: float = math.nan
     correlation: float = math.nan
-    content: Box | None = None
     _picture: Picture | None = None
+    content: Box | None = None
 
     @classmethod
     def from_transform(
@@ -244,7 +244,7 @@ class Registration:
                 log_likelihood,
                 runner_up,
                 correlation,
-                Box(*map(int, box)) if len(box) else None,
+                content=Box(*map(int, box)) if len(box) else None,
             )
         except (KeyError, IndexError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(

@@ -14,5 +14,10 @@ from umfuse.search.transform import SearchResult, find_transform
 from umfuse.search.working import CONSTANT, is_constant
 
 __all__ = [
-    *("CONSTANT", "SearchResult", "find_transform", "is_constant", "orientation", "similarity"),
+    "CONSTANT",
+    "SearchResult",
+    "find_transform",
+    "is_constant",
+    "orientation",
+    "similarity",
 ]
