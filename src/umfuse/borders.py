@@ -7,7 +7,7 @@ deviation, all of one value, that end at once, at both ends of the image or exac
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ WHOLE = 0.9  # the same of a bar that has no other one opposite, which might be 
 BLOCK = 8  # lines within which a compressed bar ends
 SOFT = 2  # lines within which a bar without another one opposite ends
 KEPT, SMALLEST = 0.25, 16  # part of a side, and pixels, that the picture has at least
+
+
+Lines: TypeAlias = NDArray[np.float32]
 
 
 class Box(NamedTuple):
@@ -53,16 +56,10 @@ def content(luma: Tensor) -> Box | None:
         luma: ``(h, w)`` in [0, 1], or with axes of size 1 before.
     """
     height, width = luma.shape[-2:]
-    image: NDArray[np.float32] = luma.detach().float().reshape(height, width).cpu().numpy()
-    top, left, bottom, right = 0, 0, height, width
-    while True:  # what is a bar may show only when others are gone
-        rows = _bars(image[top:bottom, left:right])
-        top, bottom = top + rows[0], bottom - rows[1]
-        columns = _bars(image[top:bottom, left:right].T)
-        left, right = left + columns[0], right - columns[1]
-        if not any(rows + columns):
-            break
-    box = Box(top, left, bottom, right)
+    image: Lines = luma.detach().float().reshape(height, width).cpu().numpy()
+    before, box = None, Box(0, 0, height, width)
+    while box != before:  # what is a bar may show only when others are gone
+        before, box = box, _cropped(image, box)
     return None if box.size == (height, width) else box
 
 
@@ -91,7 +88,15 @@ def inner(image: Tensor, coordinates: Tensor, box: Box | None) -> tuple[Tensor, 
     return part(image, box), within(coordinates, box)
 
 
-def _bars(image: NDArray[np.float32]) -> tuple[int, int]:
+def _cropped(image: Lines, box: Box) -> Box:
+    """Returns a box without the bars at its top and bottom, and then at its left and right."""
+    top, left, bottom, right = box
+    above, below = _bars(image[top:bottom, left:right])
+    before, after = _bars(image[top + above : bottom - below, left:right].T)
+    return Box(top + above, left + before, bottom - below, right - after)
+
+
+def _bars(image: Lines) -> tuple[int, int]:
     """Returns how many rows ``(h, w)`` are bars at the top and at the bottom."""
     ends = _bar(image), _bar(image[::-1])
     alike = abs(ends[0].value - ends[1].value) <= LEVEL if ends[0] and ends[1] else False
@@ -100,7 +105,7 @@ def _bars(image: NDArray[np.float32]) -> tuple[int, int]:
     return (top, bottom) if len(image) - top - bottom >= kept else (0, 0)
 
 
-def _bar(image: NDArray[np.float32]) -> _Bar | None:
+def _bar(image: Lines) -> _Bar | None:
     """Returns the bar that rows ``(h, w)`` begin with, None if they begin with picture."""
     value = float(np.median(image[0]))
     if np.abs(image[0] - value).max() > LEVEL:
