@@ -92,7 +92,7 @@ def _cropped(image: Lines, box: Box) -> Box:
     """Returns a box without the bars at its top and bottom, and then at its left and right."""
     top, left, bottom, right = box
     above, below = _bars(image[top:bottom, left:right])
-    before, after = _bars(image[top + above : bottom - below, left:right].T)
+    before, after = _bars(np.swapaxes(image[top + above : bottom - below, left:right], 0, 1))
     return Box(top + above, left + before, bottom - below, right - after)
 
 
