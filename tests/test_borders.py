@@ -377,11 +377,9 @@ def test_raw_counts_between_bars_keep_their_range(scene):
 
 
 def test_a_batch_with_bars_is_what_its_pairs_are(barred, scene, model, registration):
-    other = padded(registration.apply(barred), (0, 0, 0, 0))
     infrared = torch.cat([luma(barred)[None, None], luma(np.roll(barred, 40, 1))[None, None]])
     visible = images.read(scene.visible).rgb
     visible = torch.cat([visible, visible.roll(80, 3)])
-    assert other.shape == scene.visible.shape[:2]
     out = model.infer(infrared, visible, min_confidence=0)
     assert out.fused.shape == (2, 1, *scene.visible.shape[:2])
     fusion = umfuse.fuse(barred, scene.visible, registration=registration, weights=model)

@@ -208,7 +208,7 @@ class Umfuse(Pretrained):
         if not any(boxes):
             return self.align(infrared, visible, transform)
         found: list[Alignment] = []
-        starts = transform.expand(len(visible), 3, 3)
+        starts = transform.cpu().double().expand(len(visible), 3, 3)
         for ir, vis, start, box in zip(infrared, visible, starts, boxes, strict=True):
             inward = borders.inward(box)
             one = self.align(borders.part(ir, box)[None], vis[None], inward @ start)
