@@ -353,8 +353,8 @@ PUBLIC = {
     "Registration": "(transform: 'NDArray[np.float64]', field: 'NDArray[np.float32]', "
     "infrared_size: 'tuple[int, int]', visible_size: 'tuple[int, int]', "
     "method: 'Method' = 'given', confidence: 'float' = nan, log_likelihood: 'float' = nan, "
-    "runner_up: 'float' = nan, correlation: 'float' = nan, _picture: 'Picture | None' = None) "
-    "-> None",
+    "runner_up: 'float' = nan, correlation: 'float' = nan, _picture: 'Picture | None' = None, "
+    "content: 'Box | None' = None) -> None",
     "Registration.apply": "(self, image: 'ImageLike', "
     "interpolation: 'Interpolation' = 'bilinear') -> 'AnyImage'",
     "Registration.from_transform": "(transform: 'ArrayLike | Tensor', "

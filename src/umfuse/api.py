@@ -207,10 +207,11 @@ def fuse(
         known = None
         used = registering.resized(*sizes)
     with torch.no_grad(), model.autocast():
-        fused = model.fuse(
+        fused = model.fuse_content(
             infrared.luma.to(model.device),
             visible.luma.to(model.device),
             used.tensor(model.device),
+            used.content,
         )
     return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), known)
 

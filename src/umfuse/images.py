@@ -24,7 +24,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import filters
+from umfuse import borders, filters
 from umfuse.files import FLOAT_SLACK, Array, open_image, save, upright
 
 __all__ = ["ImageLike", "Picture", "Range", "read", "save"]
@@ -365,21 +365,20 @@ def _low_span(
     """The value that becomes 0 and the distance to the one that becomes 1, (B, 1, 1, 1) each."""
     if range is None:
         range = "percentile" if _is_integer(dtype) and dtype.itemsize > 1 else "dtype"
-    flat = values.flatten(1)
     if isinstance(range, tuple):
-        pairs = [range] * len(flat)
+        pairs = [range] * len(values)
     elif range == "dtype" and _is_integer(dtype):
-        pairs = [_limits(dtype)] * len(flat)
+        pairs = [_limits(dtype)] * len(values)
     elif range == "dtype":
-        least, most = float(flat.min()), float(flat.max())
+        least, most = float(values.min()), float(values.max())
         if least < -FLOAT_SLACK or most > 1 + FLOAT_SLACK:
             raise ValueError(
                 f"{name}: expected floats in [0, 1], got {least:.6g} to {most:.6g}; "
                 f"pass {option}=(low, high) in the units of the image, or {option}='percentile'"
             )
-        pairs = [(0.0, 1.0)] * len(flat)
+        pairs = [(0.0, 1.0)] * len(values)
     else:
-        pairs = [_extent(row, percentile=range == "percentile") for row in flat]
+        pairs = [_extent(one, percentile=range == "percentile") for one in values]
     low = torch.tensor([pair[0] for pair in pairs])
     # A constant image has no span; 1 keeps the division finite and makes it 0 everywhere.
     span = torch.tensor([high - low if high > low else 1.0 for low, high in pairs])
@@ -389,6 +388,10 @@ def _low_span(
 
 def _extent(values: Tensor, *, percentile: bool) -> tuple[float, float]:
     if percentile:
+        # Bars are no part of the scene, whose counts they would press together.
+        least, most = values.min(), values.max()
+        grey = filters.luma((values - least)[None] / (most - least).clamp_min(1e-9))
+        values = borders.part(values, borders.content(grey))
         # NumPy, because torch.quantile refuses more than 16 million values.
         low, high = np.percentile(values.cpu().numpy(), PERCENTILES).tolist()
         if low < high:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from umfuse import devices, geometry, resampling, search
+from umfuse import borders, devices, geometry, resampling, search
+from umfuse.borders import Box
 from umfuse.config import UmfuseConfig
 from umfuse.filters import luma
 from umfuse.networks import Cpstn, Difn, Matcher, Mrrn, MrrnConfig, MrrnOutput
@@ -153,11 +154,18 @@ class Umfuse(Pretrained):
     ) -> UmfuseOutput:
         """Does for a batch what `umfuse.fuse` does for a pair: search, then `forward`.
 
+        Unlike `forward` it leaves out bars at the edges; a batch with bars goes pair by pair.
+
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
             min_confidence: Pairs below it are only resized.
         """
+        barred = any(borders.content(one) for one in (*infrared, *luma(visible)))
+        if barred and len(visible) > 1:
+            pairs = zip(infrared, visible, strict=True)
+            alone = [self.infer(ir[None], vis[None], min_confidence) for ir, vis in pairs]
+            return UmfuseOutput(*_joined(alone))
         alignment, found = self.register(infrared, visible)
         confidence = torch.tensor([one.confidence for one in found])
         doubtful = confidence < min_confidence
@@ -169,7 +177,7 @@ class Umfuse(Pretrained):
             field=alignment.field * ~doubtful[:, None, None, None].to(visible.device),
         )
         with self.autocast():
-            out = self._fused(infrared, visible, alignment)
+            out = self._fused(infrared, visible, alignment, barred=barred)
         return out._replace(confidence=confidence.to(visible.device))
 
     @torch.no_grad()
@@ -186,7 +194,26 @@ class Umfuse(Pretrained):
         found = [search.find_transform(ir, vis) for ir, vis in pairs]
         transforms = torch.stack([one.transform for one in found])
         with self.autocast():
-            return self.align(infrared, visible, transforms), found
+            return self.align_content(infrared, visible, transforms), found
+
+    def align_content(self, infrared: Tensor, visible: Tensor, transform: Tensor) -> Alignment:
+        """Does what `align` does, without the bars at the edges of infrared images.
+
+        Args:
+            infrared: As in `forward`, like the others.
+            visible: See there.
+            transform: See there.
+        """
+        boxes = [borders.content(one) for one in infrared]
+        if not any(boxes):
+            return self.align(infrared, visible, transform)
+        found: list[Alignment] = []
+        starts = transform.cpu().double().expand(len(visible), 3, 3)
+        for ir, vis, start, box in zip(infrared, visible, starts, boxes, strict=True):
+            inward = borders.inward(box)
+            one = self.align(borders.part(ir, box)[None], vis[None], inward @ start)
+            found.append(one._replace(transform=inward.inverse() @ one.transform))
+        return Alignment(*_joined(found))
 
     def align(
         self, infrared: Tensor, visible: Tensor, transform: Tensor | None = None
@@ -259,6 +286,28 @@ class Umfuse(Pretrained):
             fused = self._fuse_tiles(pair, means)
         return torch.lerp(grey, fused.clamp(0, 1), weight)
 
+    def fuse_content(
+        self, infrared: Tensor, visible: Tensor, coordinates: Tensor, content: Box | None = None
+    ) -> Tensor:
+        """Does for one pair what `fuse` does, without bars: there the visible image comes back.
+
+        Args:
+            infrared: ``(1, 1, h, w)`` in [0, 1].
+            visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
+            coordinates: ``(1, 2, H, W)``: the infrared pixel that each visible pixel looks at.
+            content: Infrared pixels between bars; None looks for them.
+
+        Returns:
+            ``(1, 1, H, W)`` luma in [0, 1].
+        """
+        content = content or borders.content(infrared)
+        image, places = borders.inner(infrared, coordinates, content)
+        fused = luma(visible).clone()
+        seen = borders.content(fused)
+        inner = self.fuse(image, borders.part(visible, seen), borders.part(places, seen))
+        borders.part(fused, seen).copy_(inner)
+        return fused
+
     def render(self, visible: Tensor) -> Tensor:
         """Returns the pseudo-infrared image ``(B, 1, H, W)`` that CPSTN makes of a visible one.
 
@@ -306,12 +355,19 @@ class Umfuse(Pretrained):
         with torch.autocast(kind, torch.bfloat16, enabled=wanted):
             yield
 
-    def _fused(self, infrared: Tensor, visible: Tensor, alignment: Alignment) -> UmfuseOutput:
-        """Resamples and fuses a batch that is aligned."""
+    def _fused(
+        self, infrared: Tensor, visible: Tensor, alignment: Alignment, *, barred: bool = False
+    ) -> UmfuseOutput:
+        """Resamples and fuses a batch that is aligned; of one pair, if it may have bars."""
         coordinates = alignment.coordinates((visible.shape[-2], visible.shape[-1]))
-        registered, valid = resampling.resample(infrared, coordinates)
+        box = borders.content(infrared) if barred else None
+        registered, valid = resampling.resample(*borders.inner(infrared, coordinates, box))
+        if barred:
+            fused = self.fuse_content(infrared, visible, coordinates, box)
+        else:
+            fused = self.fuse(infrared, visible, coordinates, registered)
         return UmfuseOutput(
-            self.fuse(infrared, visible, coordinates, registered),
+            fused,
             registered,
             coordinates,
             valid,
@@ -373,6 +429,11 @@ class Umfuse(Pretrained):
                 tile = self._fuse_window(window, means)
                 fused[..., top : top + down, left : left + right] = tile
         return fused
+
+
+def _joined(outputs: Sequence[tuple[Tensor | None, ...]]) -> list[Any]:
+    """Returns the tensors of several outputs as those of one batch, None where there are none."""
+    return [None if some[0] is None else torch.cat(some) for some in zip(*outputs, strict=True)]
 
 
 def _shows_something(infrared: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from umfuse import geometry, matching, resampling, search
+from umfuse import borders, geometry, matching, resampling, search
 from umfuse.images import Picture
 from umfuse.matching import PointMatcher
 from umfuse.pipeline import Alignment, Umfuse
@@ -56,10 +56,11 @@ def from_points(
     Raises:
         ValueError: If the matcher returns something else than `matching.PointMatcher` says.
     """
-    lumas = (_luma(infrared).numpy(), _luma(visible).numpy())
+    lumas = (_luma(infrared), _luma(visible))
     fit = None
-    if min(luma.std() for luma in lumas) >= search.CONSTANT:
-        fit = matching.homography(matching.match(matcher, *lumas), infrared.size)
+    if not any(search.is_constant(luma) for luma in lumas):
+        found = matching.match(matcher, *(luma.numpy() for luma in lumas))
+        fit = matching.homography(found, infrared.size)
     if fit is None:
         return _refused(infrared, visible)
     judge = _Judge(infrared, visible)
@@ -82,8 +83,9 @@ def from_guess(
 
     Its method is "given" if nothing explains the pair better than the guess as it came.
     """
-    given = replace(guess, method="given", runner_up=math.nan, _picture=infrared)
-    if min(float(_luma(picture).std()) for picture in (infrared, visible)) < search.CONSTANT:
+    numbers = {"runner_up": math.nan, "content": borders.content(infrared.luma)}
+    given = replace(guess, method="given", **numbers, _picture=infrared)
+    if any(search.is_constant(picture.luma) for picture in (infrared, visible)):
         return replace(given, confidence=0.0, log_likelihood=0.0, correlation=0.0)
     judge = _Judge(infrared, visible)
     transform = torch.from_numpy(guess.transform)
@@ -147,6 +149,7 @@ class _Judge:
         lumas = (_luma(infrared)[None, None], _luma(visible)[None, None])
         self.ready = working.prepared(*lumas)
         self.pair = self.ready.pair
+        self.seen = borders.content(lumas[1])
 
     def __call__(self, transform: Tensor) -> tuple[float, float]:
         """Returns the log-likelihood ratio and the correlation of a transform ``(3, 3)``."""
@@ -173,7 +176,8 @@ class _Judge:
     def explains(self, registration: Registration) -> float:
         """Returns the similarity of the pictures as a registration, with its field, lays them."""
         size = size_of(self.pair.visible)
-        coordinates = F.interpolate(registration.tensor(), size, mode="bilinear")
+        coordinates = borders.part(registration.tensor(), self.seen)
+        coordinates = F.interpolate(coordinates, size, mode="bilinear")
         coordinates = geometry.project(self.ready.after, coordinates)
         moved, valid = resampling.resample(self.pair.infrared, coordinates)
         return float(search.similarity(moved, self.pair.visible, valid)[0])
@@ -182,7 +186,7 @@ class _Judge:
 def _aligned(model: Umfuse, infrared: Picture, visible: Picture, transform: Tensor) -> Registration:
     """Returns what the dense stage makes of a transform ``(3, 3)``."""
     with torch.no_grad(), model.autocast():
-        alignment = model.align(
+        alignment = model.align_content(
             infrared.luma.to(model.device), visible.rgb.to(model.device), transform
         )
     return _registration(alignment, infrared, visible)
@@ -198,6 +202,7 @@ def _registration(alignment: Alignment, infrared: Picture, visible: Picture) -> 
         field=field.contiguous().numpy(),
         infrared_size=infrared.size,
         visible_size=visible.size,
+        content=borders.content(infrared.luma),
         _picture=infrared,
     )
 
@@ -205,7 +210,7 @@ def _registration(alignment: Alignment, infrared: Picture, visible: Picture) -> 
 def _refused(infrared: Picture, visible: Picture) -> Registration:
     """Returns plain resizing, of which nothing is known."""
     numbers = {"log_likelihood": 0.0, "correlation": 0.0, "confidence": 0.0}
-    found = resized(infrared.size, visible.size)
+    found = replace(resized(infrared.size, visible.size), content=borders.content(infrared.luma))
     return replace(found, method="resize", **numbers, _picture=infrared)
 
 

@@ -17,7 +17,8 @@ from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
-from umfuse import draw, files, geometry, images, resampling
+from umfuse import borders, draw, files, geometry, images, resampling
+from umfuse.borders import Box
 from umfuse.images import ImageLike, Picture
 
 AnyImage: TypeAlias = Image.Image | NDArray[Any] | Tensor
@@ -50,6 +51,8 @@ class Registration:
         log_likelihood: Log-likelihood ratio of the transform against chance.
         runner_up: Log posterior of the best clearly different transform.
         correlation: Of the orientation features where the images overlap, in [-1, 1].
+        content: (top, left, bottom, right), the infrared pixels between constant bars; None if the
+            image has no bars.
     """
 
     transform: NDArray[np.float64]
@@ -62,6 +65,7 @@ class Registration:
     runner_up: float = math.nan
     correlation: float = math.nan
     _picture: Picture | None = None
+    content: Box | None = None
 
     @classmethod
     def from_transform(
@@ -97,7 +101,7 @@ class Registration:
     def infrared(self) -> AnyImage:
         """The infrared image on the visible grid, in the kind, dtype and units that came in.
 
-        Where there is no infrared data its border is repeated.
+        Where there is no infrared data its border is repeated, also over bars (`content`).
 
         Raises:
             ValueError: If the registration was loaded or given: it holds no image.
@@ -121,8 +125,9 @@ class Registration:
 
     @property
     def valid_mask(self) -> NDArray[np.bool_]:
-        """``(H, W)`` bool, where infrared data exists."""
-        return geometry.inside(self.tensor(), self.infrared_size)[0, 0].numpy()
+        """``(H, W)`` bool, where infrared data exists that is no bar."""
+        box = self.content or Box(0, 0, *self.infrared_size)
+        return geometry.inside(borders.within(self.tensor(), box), box.size)[0, 0].numpy()
 
     def tensor(self, device: torch.device | str = "cpu") -> Tensor:
         """Returns the coordinates as ``(1, 2, H, W)`` float32, for `umfuse.Umfuse.fuse`."""
@@ -198,6 +203,7 @@ class Registration:
                 "itself is written by save_infrared"
             )
         values = {f.name: getattr(self, f.name) for f in fields(self) if not f.name.startswith("_")}
+        values["content"] = self.content or ()
         with files.replacing(path) as file:
             np.savez_compressed(file, format_version=FORMAT_VERSION, **values)
 
@@ -227,6 +233,7 @@ class Registration:
                 float(values[name])
                 for name in ("confidence", "log_likelihood", "runner_up", "correlation")
             )
+            box = values.get("content", ())  # older files have none
             return cls(
                 matrix,
                 moved,
@@ -237,6 +244,7 @@ class Registration:
                 log_likelihood,
                 runner_up,
                 correlation,
+                content=Box(*map(int, box)) if len(box) else None,
             )
         except (KeyError, IndexError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(
@@ -263,10 +271,11 @@ class Registration:
 
     def _resampled(self, picture: Picture, interpolation: Interpolation = "bilinear") -> AnyImage:
         coordinates = self.tensor(picture.values.device)
+        image, coordinates = borders.inner(picture.values, coordinates, self.content)
         if interpolation == "nearest":
-            values = geometry.nearest(picture.values, coordinates)
+            values = geometry.nearest(image, coordinates)
         else:
-            values, _ = resampling.resample(picture.values, coordinates)
+            values, _ = resampling.resample(image, coordinates)
         return picture.give_back(values)
 
     def _field(self) -> Tensor:

@@ -251,7 +251,7 @@ def write_sheet(
     import numpy as np
     from PIL import Image
 
-    from umfuse import draw, images, resampling
+    from umfuse import borders, draw, images, resampling
     from umfuse.api import Fusion
 
     infrared = images.read(pair.infrared, name="infrared", range=ir_range)
@@ -261,7 +261,8 @@ def write_sheet(
     resized = np.asarray(Image.fromarray(before).resize((width, height)))
     after, displacement = resized, np.zeros((height, width, 2), dtype=np.float32)
     if registration is not None:
-        moved, _ = resampling.resample(infrared.luma, registration.tensor())
+        seen = borders.inner(infrared.luma, registration.tensor(), registration.content)
+        moved, _ = resampling.resample(*seen)
         after, displacement = moved[0, 0].numpy(), registration.displacement
     fused = None
     if isinstance(result, Fusion):

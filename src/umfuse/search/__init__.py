@@ -11,6 +11,13 @@ from __future__ import annotations
 
 from umfuse.search.features import orientation, similarity
 from umfuse.search.transform import SearchResult, find_transform
-from umfuse.search.working import CONSTANT
+from umfuse.search.working import CONSTANT, is_constant
 
-__all__ = ["CONSTANT", "SearchResult", "find_transform", "orientation", "similarity"]
+__all__ = [
+    "CONSTANT",
+    "SearchResult",
+    "find_transform",
+    "is_constant",
+    "orientation",
+    "similarity",
+]

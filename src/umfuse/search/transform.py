@@ -12,7 +12,7 @@ from torch import Tensor
 from umfuse import geometry
 from umfuse.search import correlation, ecc, homography, likelihood, working
 from umfuse.search.correlation import DISTINCT, Grid
-from umfuse.search.working import CONSTANT, SMALLEST, WorkingPair, size_of
+from umfuse.search.working import SMALLEST, WorkingPair, size_of
 
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
 # RoadScene train split (benchmarks/search.py), none on a test split.
@@ -59,6 +59,8 @@ class SearchResult(NamedTuple):
 def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     """Returns the transform from visible to infrared pixels, and how far to trust it.
 
+    Constant bars at the edges of the images are not looked at.
+
     Args:
         infrared: Luma in [0, 1], ``(h, w)``, ``(1, h, w)`` or ``(1, 1, h, w)``.
         visible: The same, of any size and aspect of its own.
@@ -73,15 +75,15 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     vis = _single(visible, "visible")
     ir = _single(infrared, "infrared").to(vis.device)
     size, target = size_of(vis), size_of(ir)
-    plain = geometry.resize_transform(size, target)
-    if min(*size, *target) < 2 * SMALLEST or min(float(vis.std()), float(ir.std())) < CONSTANT:
+    if min(*size, *target) < 2 * SMALLEST or working.is_constant(vis) or working.is_constant(ir):
+        plain = geometry.resize_transform(size, target)
         return SearchResult(plain, 0.0, 0.0, 0.0, 0.0, 0.0)
     ready = working.prepared(ir, vis)
     with torch.autocast(vis.device.type, enabled=False):  # geometry in bfloat16 is off by pixels
         pool = _searched(ready.pair)
     best = pool.best
     return SearchResult(
-        plain if best == 0 else ready.outward(pool.transforms[best]),
+        ready.plain if best == 0 else ready.outward(pool.transforms[best]),
         pool.confidence,
         float(pool.ratios[best]),
         pool.plain,

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from umfuse import geometry
+from umfuse import borders, geometry
 from umfuse.search.features import BORDER
 
 WORKING_SIZE = 640  # pixels of the long side; larger images are reduced to it at once
@@ -42,13 +42,15 @@ class WorkingPair(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """A pair at its working size, and the way to it and back."""
+    """A pair at its working size without bars at its edges, and the way to it and back."""
 
     pair: WorkingPair
     before: Tensor
     """``(3, 3)``, visible pixel to working pixel of the visible image."""
     after: Tensor
     """``(3, 3)``, infrared pixel to working pixel of the infrared image."""
+    plain: Tensor
+    """``(3, 3)``, visible pixel to infrared pixel where what is between bars is only resized."""
 
     def inward(self, transform: Tensor) -> Tensor:
         """Returns a transform ``(3, 3)`` between the images' pixels as one between working ones."""
@@ -63,16 +65,28 @@ class Prepared(NamedTuple):
 def prepared(infrared: Tensor, visible: Tensor) -> Prepared:
     """Returns a pair at its working size: large images are reduced, tiny ones enlarged.
 
+    Bars at the edges (`borders.content`) are left out.
+
     Args:
         infrared: ``(1, 1, h, w)`` in [0, 1].
         visible: ``(1, 1, H, W)`` luma in [0, 1].
     """
+    boxes = borders.content(infrared), borders.content(visible)
+    to_infrared, to_visible = (borders.inward(box) for box in boxes)
+    infrared, visible = borders.part(infrared, boxes[0]), borders.part(visible, boxes[1])
     pair = WorkingPair(enlarged(fitted(infrared)), enlarged(fitted(visible)))
+    plain = geometry.resize_transform(size_of(visible), size_of(infrared))
     return Prepared(
         pair,
-        geometry.resize_transform(size_of(visible), size_of(pair.visible)),
-        geometry.resize_transform(size_of(infrared), size_of(pair.infrared)),
+        geometry.resize_transform(size_of(visible), size_of(pair.visible)) @ to_visible,
+        geometry.resize_transform(size_of(infrared), size_of(pair.infrared)) @ to_infrared,
+        to_infrared.inverse() @ plain @ to_visible,
     )
+
+
+def is_constant(luma: Tensor) -> bool:
+    """Says whether an image ``(..., h, w)`` shows nothing, but for bars at its edges."""
+    return float(borders.part(luma, borders.content(luma)).std()) < CONSTANT
 
 
 def size_of(image: Tensor) -> tuple[int, int]:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
-from umfuse import filters, geometry, resampling, search
+from umfuse import borders, filters, geometry, resampling, search
 from umfuse.pipeline import Umfuse
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,8 @@ class Aligner:
         coordinates = geometry.project(
             transform, geometry.to_coordinates(geometry.resize_field(displacement, size))
         )
-        valid = geometry.inside(coordinates, (infrared.shape[-2], infrared.shape[-1]))
+        image, places = borders.inner(infrared, coordinates, borders.content(infrared))
+        valid = geometry.inside(places, (image.shape[-2], image.shape[-1]))
         rectangle = torch.tensor(largest_rectangle(valid[0, 0]))
         return Place(transform, displacement, rectangle, torch.tensor(confidence))
 
