@@ -154,7 +154,7 @@ def register(
     model = _model(weights, device)
     infrared, visible = _read(ir, vis, ir_range, vis_range)
     found, guess = _register(model, infrared, visible, matcher, initial, known)
-    return _trusted(found, guess, on_failure, min_confidence, (ir, vis))
+    return _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
 
 
 def fuse(
@@ -225,7 +225,7 @@ def fuse(
         used = alignment = _given(registration, *sizes)
     elif align:
         found, guess = _register(model, infrared, visible, matcher, initial, known)
-        used = alignment = _trusted(found, guess, on_failure, min_confidence, (ir, vis))
+        used = alignment = _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
         if on_failure == "visible" and found.confidence < min_confidence:
             luma = visible.luma[0, 0].cpu().numpy()
             return Fusion(visible.give_back(visible.values), luma, alignment)
@@ -262,6 +262,7 @@ def _register(
 def _trusted(
     found: Registration,
     guess: Registration | None,
+    known: Known,
     on_failure: OnFailure,
     min_confidence: float,
     sources: tuple[ImageLike, ImageLike],
@@ -279,6 +280,8 @@ def _trusted(
         raise RegistrationError(message, answer)
     if on_failure == "warn":
         instead = "the infrared image is only resized" if guess is None else "the guess is kept"
+        if known:
+            instead = "what was said of the cameras is kept"
         logger.warning("%s: %s; look at it before you trust it", message, instead)
     return answer
 
