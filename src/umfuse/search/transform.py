@@ -229,7 +229,8 @@ def _starts(
     for grid in grids:
         found = correlation.candidates(pair, grid)
         yield found[:FIRST]
-        yield found[FIRST:]
+        if len(found) > FIRST:
+            yield found[FIRST:]
 
 
 def _refined(pair: WorkingPair, starts: Tensor) -> Tensor:
