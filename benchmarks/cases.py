@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,6 +107,8 @@ class Case:
         source: The one source of its pairs; None means those of `WEIGHTS`.
         other: Whether the infrared image is that of another scene.
         exact: Whether the truth is good enough to tell 5 px at 640.
+        known: What somebody who knows the cameras says of a pair of the case: arguments of
+            `umfuse.register`.
     """
 
     change: Change
@@ -113,6 +116,7 @@ class Case:
     source: str | None = None
     other: bool = False
     exact: bool = True
+    known: Callable[[Pair], dict[str, Any]] | None = None
 
 
 def names(source: str, split: str, seed: int = 0) -> list[str]:
@@ -306,6 +310,19 @@ def mirrored(pair: Pair, draws: np.random.Generator) -> Pair:
     return replace(pair, infrared=pair.infrared.flip(-1), transform=flip @ pair.transform)
 
 
+def said(pair: Pair, **known: float) -> dict[str, Any]:
+    """Returns what is known of all pairs of a case."""
+    del pair
+    return known
+
+
+def turn(pair: Pair) -> dict[str, Any]:
+    """Returns the rotation of a pair, to a degree."""
+    linear = pair.transform[:2, :2]
+    angle = torch.atan2(linear[1, 0] - linear[0, 1], linear[0, 0] + linear[1, 1])
+    return {"rotation": round(math.degrees(angle))}
+
+
 def _middle(size: tuple[int, int]) -> tuple[float, float]:
     return (size[1] - 1) / 2, (size[0] - 1) / 2
 
@@ -387,12 +404,18 @@ CASES: Mapping[str, Case] = {
     "identical images": Case(identical, aligned=True),
     "raw": Case(unchanged),
     **{
-        f"FOV {ratio:g}": Case(partial(field_of_view, ratio=ratio))
+        f"FOV {ratio:g}": Case(partial(field_of_view, ratio=ratio), known=partial(said, fov=ratio))
         for ratio in (1, 1.5, 2, 2.5, 3, 4, 0.5, 0.4, 0.33, 0.25)
     },
-    **{f"rotated {angle}": Case(partial(rotated, degrees=angle)) for angle in (5, 10, 12, 15, 20)},
-    **{f"rotated {90 * turns}": Case(partial(quarter_turns, turns=turns)) for turns in (1, 2, 3)},
-    "mirrored": Case(mirrored),
+    **{
+        f"rotated {angle}": Case(partial(rotated, degrees=angle), known=turn)
+        for angle in (5, 10, 12, 15, 20)
+    },
+    **{
+        f"rotated {90 * turns}": Case(partial(quarter_turns, turns=turns), known=turn)
+        for turns in (1, 2, 3)
+    },
+    "mirrored": Case(mirrored, known=partial(said, mirror=True)),
     "160x120": Case(partial(reduced, width=160)),
     "80x60": Case(partial(reduced, width=80)),
     "80x60, enlarged": Case(partial(reduced, width=80, enlarged=640)),

@@ -11,6 +11,8 @@ bound.
 - robustness-reliability: how many are right of those that say so, by confidence.
 - robustness-near: pairs that are nearly aligned, whose end-point error must not grow.
 - robustness-busy (`--busy`): time beside an empty loop of another process on two cores.
+
+With `--known` only cases are looked at of whose cameras something can be known, and it is said.
 """
 
 from __future__ import annotations
@@ -69,6 +71,7 @@ class Task(NamedTuple):
     other: str
     seed: int
     weights: str | None
+    known: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def tasks(options: argparse.Namespace, case: str) -> list[Task]:
     else:
         counts = {one: min(options.pairs, len(every)) for one, every in names.items()}
     return [
-        Task(case, source, options.split, one, other, options.seed, options.weights)
+        Task(case, source, options.split, one, other, options.seed, options.weights, options.known)
         for source, every in names.items()
         for one, other in zip(every[: counts[source]], every[1:] + every[:1], strict=False)
     ]
@@ -147,8 +150,10 @@ def measure(task: Task) -> Result:
     """Registers one pair."""
     pair = cases.make(task.case, task.source, task.split, task.name, task.other, task.seed)
     loaded = model(task.weights)
+    known = cases.CASES[task.case].known if task.known else None
+    said = known(pair) if known is not None else {}
     start = time.perf_counter()
-    found = umfuse.register(pair.infrared, pair.visible, weights=loaded)
+    found = umfuse.register(pair.infrared, pair.visible, weights=loaded, **said)
     seconds = time.perf_counter() - start
     before = after = None
     if pair.restore is not None:
@@ -299,6 +304,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--split", choices=cases.SPLITS, default="test", help="video: train only")
     parser.add_argument("--sources", nargs="+", choices=cases.SOURCES, default=cases.SOURCES)
     parser.add_argument("--only", default="", help="cases that hold this text, such as FOV")
+    parser.add_argument("--known", action="store_true", help="say what is known of the cameras")
     parser.add_argument("--pairs", type=int, default=30, help="of a case")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
@@ -318,7 +324,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         head = ("runs", "threads", "alone, s", "beside a loop, s", "ratio", "load of the machine")
         data.report(options, "robustness-busy", head, busy(some))
         return
-    chosen = [task for case in cases.CASES if options.only in case for task in tasks(options, case)]
+    wanted = [
+        name
+        for name, case in cases.CASES.items()
+        if options.only in name and not (options.known and case.known is None)
+    ]
+    chosen = [task for case in wanted for task in tasks(options, case)]
     if not chosen:
         sys.exit("no case holds that text, or these sources have no pair of it")
     torch.set_num_threads(1)

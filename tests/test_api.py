@@ -374,20 +374,26 @@ PUBLIC = {
     "Umfuse.fuse": "(self, infrared: 'Tensor', visible: 'Tensor', coordinates: 'Tensor', "
     "registered: 'Tensor | None' = None) -> 'Tensor'",
     "Umfuse.infer": "(self, infrared: 'Tensor', visible: 'Tensor', "
-    "min_confidence: 'float' = 0.3) -> 'UmfuseOutput'",
-    "Umfuse.register": "(self, infrared: 'Tensor', visible: 'Tensor') "
+    "min_confidence: 'float' = 0.3, known: 'search.Known' = Known(fov=None, rotation=None, "
+    "mirror=None)) -> 'UmfuseOutput'",
+    "Umfuse.register": "(self, infrared: 'Tensor', visible: 'Tensor', "
+    "known: 'search.Known' = Known(fov=None, rotation=None, mirror=None)) "
     "-> 'tuple[Alignment, list[search.SearchResult]]'",
     "Umfuse.render": "(self, visible: 'Tensor') -> 'Tensor'",
     "fuse": "(ir: 'ImageLike', vis: 'ImageLike', *, align: 'bool' = True, "
     "registration: 'RegistrationLike | None' = None, matcher: 'PointMatcher | None' = None, "
-    "initial: 'RegistrationLike | None' = None, on_failure: 'OnFailure' = 'warn', "
+    "initial: 'RegistrationLike | None' = None, fov: 'float | tuple[float, float] | None' = None, "
+    "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
+    "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
     "vis_range: 'Range | None' = None, weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Fusion'",
     "load": "(source: 'str | os.PathLike[str] | None' = None, *, device: 'Device | None' = None, "
     "precision: 'Precision' = 'auto', cpstn: 'bool | None' = None) -> 'Umfuse'",
     "register": "(ir: 'ImageLike', vis: 'ImageLike', *, matcher: 'PointMatcher | None' = None, "
-    "initial: 'RegistrationLike | None' = None, on_failure: 'OnFailure' = 'warn', "
+    "initial: 'RegistrationLike | None' = None, fov: 'float | tuple[float, float] | None' = None, "
+    "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
+    "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
     "vis_range: 'Range | None' = None, weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Registration'",

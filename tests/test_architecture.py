@@ -15,11 +15,11 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "api": {
         *("devices", "draw", "images", "matching", "pipeline", "registering", "registration"),
-        "weights",
+        *("search", "weights"),
     },
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("convert", "files", "resampling", "weights"),
+        *("convert", "files", "resampling", "search", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),

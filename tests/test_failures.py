@@ -34,7 +34,7 @@ def noise():
 def bent(monkeypatch):
     """A registration that moves and bends, and that nobody trusts, in the place of the search."""
 
-    def from_nothing(model, infrared, visible):
+    def from_nothing(model, infrared, visible, known):
         field = np.full((4, 5, 2), 3, np.float32)
         transform = np.array([[0.7, 0, 9], [0, 0.7, 4], [0, 0, 1]])
         sizes = (infrared.size, visible.size)

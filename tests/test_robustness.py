@@ -17,6 +17,7 @@ from benchmarks import cases, robustness
 
 import umfuse
 from umfuse import filters, geometry
+from umfuse.search import Known
 
 ROOT = Path(__file__).parents[1]
 UNCHANGED = {"identical images", "edge overlay", "constant infrared", "wrong pair"}
@@ -55,6 +56,24 @@ def test_the_truth_of_a_case_restores_the_aligned_infrared_image(pair, case):
     # One pixel off is seen.
     moved, _ = geometry.sample(made.infrared, made.truth + 1.0)
     assert float((moved - filters.luma(made.visible)).abs()[seen].mean()) > 2 * float(gap.mean())
+
+
+def test_what_is_known_of_a_case_is_true_of_its_pairs(pair):
+    for name, case in cases.CASES.items():
+        if case.known is None:
+            continue
+        made = case.change(pair, np.random.default_rng(1))
+        known = Known(**case.known(made))
+        said = known.transform(made.visible_size, made.infrared_size)
+        linear, expected = (one[:2, :2] for one in (made.transform, said))
+        assert math.copysign(1, linear.det()) == math.copysign(1, expected.det()), name
+        if not known.mirror:
+            angles = [math.atan2(one[1, 0] - one[0, 1], one.trace()) for one in (linear, expected)]
+            gap = math.degrees(angles[0] - angles[1])
+            assert abs((gap + 180) % 360 - 180) < 3, name
+        if known.fov is not None:
+            ratio = math.sqrt(linear.det() / expected.det())
+            assert 1 / 1.15 < ratio < 1.15, name
 
 
 def _smooth(pair: cases.Pair) -> cases.Pair:

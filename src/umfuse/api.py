@@ -20,6 +20,7 @@ from umfuse.images import ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
 from umfuse.pipeline import DOUBTFUL, Precision, Umfuse
 from umfuse.registration import AnyImage, Registration, RegistrationError
+from umfuse.search import Known
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,9 @@ def register(
     *,
     matcher: PointMatcher | None = None,
     initial: RegistrationLike | None = None,
+    fov: float | tuple[float, float] | None = None,
+    rotation: float | tuple[float, float] | None = None,
+    mirror: bool | None = None,
     on_failure: OnFailure = "warn",
     min_confidence: float = DOUBTFUL,
     ir_range: Range | None = None,
@@ -117,9 +121,18 @@ def register(
             for weights, or only the points. Wrong ones may be among them.
         initial: What is roughly right, refined in the place of a search: a `Registration`, the path
             of a saved one, or a 3x3 transform from visible to infrared pixels.
+        fov: Field of view of the visible camera over that of the infrared one, where you know it:
+            3 if the visible image shows three times the width and height that the infrared one
+            does. A number is taken to be right within 15 percent; (low, high) says it yourself.
+        rotation: Degrees by which the infrared image is turned clockwise against the visible one,
+            where you know it: 90 if the top of the scene is on its right. A number is taken to be
+            right within 5 degrees; (low, high) says it yourself, at most 90 degrees apart.
+        mirror: True if the infrared image has left and right exchanged. Its rotation is then the
+            one that it has after they are exchanged back.
         on_failure: What is done where the confidence is below `min_confidence`: ``"warn"`` logs it,
             ``"raise"`` raises, ``"return"`` says nothing. What was found is not used then: the
-            answer is plain resizing, or `initial`, with the confidence of what was found.
+            answer is plain resizing, or `initial`, or no more than `fov`, `rotation` and `mirror`
+            say, with the confidence of what was found.
         min_confidence: In [0, 1]; 0 uses whatever is found.
         ir_range: Which infrared values become 0 and 1: ``"dtype"``, ``"minmax"``, ``"percentile"``
             or ``(low, high)`` in the units of the image. By default 8-bit images and floats are
@@ -136,11 +149,12 @@ def register(
         ValueError: If an image or an option cannot be used; the message says why and what to do.
         OSError: If a file cannot be read or the weights cannot be loaded.
     """
-    _check_options(on_failure, min_confidence, matcher, initial, ("warn", "raise", "return"))
+    known = Known(fov, rotation, mirror)
+    _check_options(on_failure, min_confidence, matcher, initial, known, ("warn", "raise", "return"))
     model = _model(weights, device)
     infrared, visible = _read(ir, vis, ir_range, vis_range)
-    found, guess = _register(model, infrared, visible, matcher, initial)
-    return _trusted(found, guess, on_failure, min_confidence, (ir, vis))
+    found, guess = _register(model, infrared, visible, matcher, initial, known)
+    return _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
 
 
 def fuse(
@@ -151,6 +165,9 @@ def fuse(
     registration: RegistrationLike | None = None,
     matcher: PointMatcher | None = None,
     initial: RegistrationLike | None = None,
+    fov: float | tuple[float, float] | None = None,
+    rotation: float | tuple[float, float] | None = None,
+    mirror: bool | None = None,
     on_failure: OnFailure = "warn",
     min_confidence: float = DOUBTFUL,
     ir_range: Range | None = None,
@@ -172,6 +189,9 @@ def fuse(
             a 3x3 transform from visible to infrared pixels. It is used whatever its confidence.
         matcher: As in `register`.
         initial: As in `register`.
+        fov: As in `register`.
+        rotation: As in `register`.
+        mirror: As in `register`.
         on_failure: As in `register`; ``"visible"`` gives the visible image, unchanged.
         min_confidence: As in `register`.
         ir_range: As in `register`.
@@ -189,22 +209,28 @@ def fuse(
         raise TypeError(f"align must be True or False, got {align!r}; see also registration=")
     if registration is not None and not align:
         raise ValueError("a registration to use and align=False exclude each other: leave one out")
-    _check_options(on_failure, min_confidence, matcher, initial, get_args(OnFailure))
-    if (matcher is not None or initial is not None) and (registration is not None or not align):
-        raise ValueError("matcher and initial are for pairs that are aligned here: leave them out")
+    known = Known(fov, rotation, mirror)
+    _check_options(on_failure, min_confidence, matcher, initial, known, get_args(OnFailure))
+    if (matcher is not None or initial is not None or known) and (
+        registration is not None or not align
+    ):
+        raise ValueError(
+            "matcher, initial, fov, rotation and mirror are for pairs that are aligned here: "
+            "leave them out"
+        )
     model = _model(weights, device)
     infrared, visible = _read(ir, vis, ir_range, vis_range)
     sizes = (infrared.size, visible.size)
     if registration is not None:
-        used = known = _known(registration, *sizes)
+        used = alignment = _given(registration, *sizes)
     elif align:
-        found, guess = _register(model, infrared, visible, matcher, initial)
-        used = known = _trusted(found, guess, on_failure, min_confidence, (ir, vis))
+        found, guess = _register(model, infrared, visible, matcher, initial, known)
+        used = alignment = _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
         if on_failure == "visible" and found.confidence < min_confidence:
             luma = visible.luma[0, 0].cpu().numpy()
-            return Fusion(visible.give_back(visible.values), luma, known)
+            return Fusion(visible.give_back(visible.values), luma, alignment)
     else:
-        known = None
+        alignment = None
         used = registering.resized(*sizes)
     with torch.no_grad(), model.autocast():
         fused = model.fuse_content(
@@ -213,7 +239,7 @@ def fuse(
             used.tensor(model.device),
             used.content,
         )
-    return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), known)
+    return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), alignment)
 
 
 def _register(
@@ -222,19 +248,22 @@ def _register(
     visible: Picture,
     matcher: PointMatcher | None,
     initial: RegistrationLike | None,
+    known: Known,
 ) -> tuple[Registration, Registration | None]:
     """Returns what is found, and the guess that it began with."""
     if initial is not None:
-        guess = _known(initial, infrared.size, visible.size, "initial")
+        guess = _given(initial, infrared.size, visible.size, "initial")
         return registering.from_guess(model, infrared, visible, guess), guess
     if matcher is not None:
         return registering.from_points(model, infrared, visible, matcher), None
-    return registering.from_nothing(model, infrared, visible), None
+    guess = registering.resized(infrared.size, visible.size, known) if known else None
+    return registering.from_nothing(model, infrared, visible, known), guess
 
 
 def _trusted(
     found: Registration,
     guess: Registration | None,
+    known: Known,
     on_failure: OnFailure,
     min_confidence: float,
     sources: tuple[ImageLike, ImageLike],
@@ -252,6 +281,8 @@ def _trusted(
         raise RegistrationError(message, answer)
     if on_failure == "warn":
         instead = "the infrared image is only resized" if guess is None else "the guess is kept"
+        if known:
+            instead = "what was said of the cameras is kept"
         logger.warning("%s: %s; look at it before you trust it", message, instead)
     return answer
 
@@ -261,6 +292,7 @@ def _check_options(
     min_confidence: float,
     matcher: object,
     initial: object,
+    known: Known,
     allowed: tuple[str, ...],
 ) -> None:
     if on_failure not in allowed:
@@ -272,6 +304,11 @@ def _check_options(
         raise ValueError(f"min_confidence must lie in [0, 1], got {min_confidence}")
     if matcher is not None and initial is not None:
         raise ValueError("a matcher and an initial registration exclude each other: leave one out")
+    if known and (matcher is not None or initial is not None):
+        raise ValueError(
+            "fov, rotation and mirror are for the search, which a matcher or an initial "
+            "registration replaces: leave one out"
+        )
     if matcher is not None and not callable(matcher):
         raise TypeError(
             f"matcher must be a callable that returns points, got {type(matcher).__name__}"
@@ -292,7 +329,7 @@ def _read(
     return infrared, visible
 
 
-def _known(
+def _given(
     registration: RegistrationLike,
     infrared: tuple[int, int],
     visible: tuple[int, int],

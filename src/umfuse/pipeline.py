@@ -150,7 +150,11 @@ class Umfuse(Pretrained):
 
     @torch.no_grad()
     def infer(
-        self, infrared: Tensor, visible: Tensor, min_confidence: float = DOUBTFUL
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        min_confidence: float = DOUBTFUL,
+        known: search.Known = search.NOTHING,
     ) -> UmfuseOutput:
         """Does for a batch what `umfuse.fuse` does for a pair: search, then `forward`.
 
@@ -159,17 +163,18 @@ class Umfuse(Pretrained):
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
-            min_confidence: Pairs below it are only resized.
+            min_confidence: Pairs below it are only resized, as far as nothing else is known.
+            known: Of the two cameras, such as ``search.Known(fov=3, rotation=90, mirror=True)``.
         """
         barred = any(borders.content(one) for one in (*infrared, *luma(visible)))
         if barred and len(visible) > 1:
             pairs = zip(infrared, visible, strict=True)
-            alone = [self.infer(ir[None], vis[None], min_confidence) for ir, vis in pairs]
+            alone = [self.infer(ir[None], vis[None], min_confidence, known) for ir, vis in pairs]
             return UmfuseOutput(*_joined(alone))
-        alignment, found = self.register(infrared, visible)
+        alignment, found = self.register(infrared, visible, known)
         confidence = torch.tensor([one.confidence for one in found])
         doubtful = confidence < min_confidence
-        plain = geometry.resize_transform(
+        plain = known.transform(
             (visible.shape[-2], visible.shape[-1]), (infrared.shape[-2], infrared.shape[-1])
         )
         alignment = alignment._replace(
@@ -182,16 +187,17 @@ class Umfuse(Pretrained):
 
     @torch.no_grad()
     def register(
-        self, infrared: Tensor, visible: Tensor
+        self, infrared: Tensor, visible: Tensor, known: search.Known = search.NOTHING
     ) -> tuple[Alignment, list[search.SearchResult]]:
         """Aligns a batch: search for each pair, then `align`.
 
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
+            known: Of the two cameras, as in `infer`.
         """
         pairs = zip(infrared, luma(visible), strict=True)
-        found = [search.find_transform(ir, vis) for ir, vis in pairs]
+        found = [search.find_transform(ir, vis, known) for ir, vis in pairs]
         transforms = torch.stack([one.transform for one in found])
         with self.autocast():
             return self.align_content(infrared, visible, transforms), found

@@ -18,7 +18,7 @@ from umfuse.images import Picture
 from umfuse.matching import PointMatcher
 from umfuse.pipeline import Alignment, Umfuse
 from umfuse.registration import Method, Registration
-from umfuse.search import ecc, homography, likelihood, working
+from umfuse.search import NOTHING, Known, ecc, homography, likelihood, working
 from umfuse.search.working import size_of
 
 ENOUGH = 10.0  # log-likelihood at which a transform is as likely right as wrong
@@ -29,13 +29,17 @@ STRAIGHT = (320, ((1.5, 12), (1.0, 8)))
 WAYS_UP = ((), ((160, ((1.2, 12),)),), ((80, ((1.2, 12),)), (160, ((1.2, 12),))))
 
 
-def from_nothing(model: Umfuse, infrared: Picture, visible: Picture) -> Registration:
-    """Returns what the search and the dense stage find."""
+def from_nothing(
+    model: Umfuse, infrared: Picture, visible: Picture, known: Known = NOTHING
+) -> Registration:
+    """Returns what the search and the dense stage find, looking where the cameras may be."""
     alignment, (found,) = model.register(
-        infrared.luma.to(model.device), visible.rgb.to(model.device)
+        infrared.luma.to(model.device), visible.rgb.to(model.device), known
     )
-    plain = geometry.resize_transform(visible.size, infrared.size)
-    method: Method = "resize" if torch.equal(found.transform, plain) else "search"
+    plain = known.transform(visible.size, infrared.size)
+    method: Method = "search"
+    if torch.equal(found.transform, plain):
+        method = "given" if known else "resize"
     if bool(alignment.dense):
         method = "dense"
     return replace(
@@ -113,9 +117,17 @@ def from_guess(
     )
 
 
-def resized(infrared_size: tuple[int, int], visible_size: tuple[int, int]) -> Registration:
-    """Returns plain resizing of an infrared image to a visible one, heights and widths given."""
-    plain = geometry.resize_transform(visible_size, infrared_size)
+def resized(
+    infrared_size: tuple[int, int], visible_size: tuple[int, int], known: Known = NOTHING
+) -> Registration:
+    """Returns plain resizing of an infrared image to a visible one, or what is known of both.
+
+    Args:
+        infrared_size: Height and width.
+        visible_size: Height and width.
+        known: Of the two cameras.
+    """
+    plain = known.transform(visible_size, infrared_size)
     return Registration.from_transform(plain, infrared_size, visible_size)
 
 

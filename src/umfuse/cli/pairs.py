@@ -76,6 +76,24 @@ def add_commands(commands: Commands, shared: Options) -> None:
         help="an alignment of less confidence is not used: the infrared image is only resized; "
         "0 uses all, default: %(default)s",
     )
+    pair.add_argument(
+        "--fov",
+        type=_numbers,
+        metavar="X",
+        help="field of view of the visible camera over that of the infrared one, or LOW,HIGH",
+    )
+    pair.add_argument(
+        "--rotation",
+        type=_numbers,
+        metavar="DEGREES",
+        help="by which the infrared image is turned clockwise against the visible one, or "
+        "--rotation=LOW,HIGH",
+    )
+    pair.add_argument(
+        "--mirror",
+        action="store_true",
+        help="the infrared image has left and right exchanged",
+    )
     after = "with an alignment below --min-confidence: warn (default), raise: the pair failed"
 
     fuse = commands.add_parser(
@@ -127,9 +145,16 @@ def _pairs_command(options: argparse.Namespace) -> int:
     from huggingface_hub.utils import tqdm
 
     from umfuse import Registration, RegistrationError, load
+    from umfuse.search import Known
 
     if options.save_registration is not None and options.no_align:
         raise UsageError("--no-align finds no registration to save")
+    try:
+        known = Known(options.fov, options.rotation, options.mirror)
+    except ValueError as error:
+        raise UsageError(error) from error
+    if known and (options.no_align or options.registration is not None):
+        raise UsageError("--fov, --rotation and --mirror are for pairs that are aligned here")
     if options.registration is not None:
         options.registration = Registration.load(options.registration)
     model = load(options.weights, device=options.device)
@@ -196,6 +221,7 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
 
     ranges: Any = {"ir_range": options.ir_range, "vis_range": options.vis_range}
     failure: Any = {"on_failure": options.on_failure, "min_confidence": options.min_confidence}
+    known: Any = {name: getattr(options, name) for name in ("fov", "rotation", "mirror")}
     result: Fusion | Registration
     registration: Registration | None
     if options.fuse:
@@ -205,6 +231,7 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
             align=not options.no_align,
             registration=options.registration,
             weights=model,
+            **known,
             **failure,
             **ranges,
         )
@@ -212,7 +239,7 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
         result.save(pair.output, grey16=options.grey16)
     else:
         result = registration = register(
-            pair.infrared, pair.visible, weights=model, **failure, **ranges
+            pair.infrared, pair.visible, weights=model, **known, **failure, **ranges
         )
         result.save_infrared(pair.output)
     if registration is not None and pair.registration is not None:
@@ -237,6 +264,16 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
     return value
+
+
+def _numbers(text: str) -> float | tuple[float, float]:
+    try:
+        ends = [float(part) for part in text.split(",")]
+    except ValueError:
+        ends = []
+    if len(ends) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"expected X or LOW,HIGH (numbers), got {text!r}")
+    return ends[0] if len(ends) == 1 else (ends[0], ends[1])
 
 
 def write_sheet(

@@ -52,7 +52,7 @@ def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
     (height, width), (h, w) = size_of(pair.visible), size_of(pair.infrared)
     low = scales[0] * min(w / width, h / height)
     high = scales[1] * max(w / width, h / height)
-    steps = math.ceil(math.log(high / low) / math.log(SCALE_STEP))
+    steps = max(1, math.ceil(math.log(high / low) / math.log(SCALE_STEP)))
     inner: list[tuple[float, float]] = []
     outer: list[tuple[float, float]] = []
     for step in range(steps + 1):

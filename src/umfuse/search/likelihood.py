@@ -57,14 +57,16 @@ def compare(pair: WorkingPair, transforms: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def default_transforms(pair: WorkingPair) -> Tensor:
-    """Returns what claims least: plain resizing, and square pixels that fit or fill."""
+    """Returns what claims least: plain resizing, and square pixels that fit or fill, as known."""
+    fov, degrees = pair.known.middle
     (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
     starts = [pair.plain]
     x, y = w / width, h / height
     if abs(math.log(x / y)) > 0.03:
         middle, target = ((width - 1) / 2, (height - 1) / 2), ((w - 1) / 2, (h - 1) / 2)
         for scale in (min(x, y), max(x, y)):
-            starts.append(geometry.similarity_transform(middle, target, (scale, scale)))
+            sides = (scale * fov, scale * fov)
+            starts.append(geometry.similarity_transform(middle, target, sides, degrees))
     return torch.stack(starts)
 
 
@@ -79,8 +81,14 @@ def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     middle = torch.tensor([(w - 1) / 2, (h - 1) / 2], dtype=torch.float64)
     centre = geometry.corners(transforms, (height, width))[:, 4] - middle
     shift = working.length(centre / torch.tensor([w, h]))
-    wide = (scale.log() / SCALE_SPREAD) ** 2 + (turn / ROTATION_SPREAD) ** 2
-    wide = -0.5 * (wide + (shift / SHIFT_SPREAD) ** 2)
+    fovs, (low, high) = pair.known.fovs, pair.known.rests
+    # Within what is known every scale and every turn is as likely.
+    scale = scale.log() - scale.log().clamp(*map(math.log, fovs))
+    turn = turn - turn.clamp(low, high)
+    wide = (scale / SCALE_SPREAD) ** 2 + (turn / ROTATION_SPREAD) ** 2
+    # A visible camera that sees further may have the infrared frame at any place of its own.
+    reach = SHIFT_SPREAD * max(1.0, pair.known.middle[0])
+    wide = -0.5 * (wide + (shift / reach) ** 2)
     wide = torch.logaddexp(wide, torch.full_like(wide, UNLIKELY))
     defaults = default_transforms(pair)
     near = torch.stack([pair.distance(transforms, one) for one in defaults]).amin(0)

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from umfuse import geometry
 from umfuse.search import correlation, ecc, homography, likelihood, working
 from umfuse.search.correlation import DISTINCT, Grid
+from umfuse.search.known import NOTHING, Known
 from umfuse.search.working import SMALLEST, WorkingPair, size_of
 
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
@@ -32,6 +32,7 @@ MIDDLE_SIZE = 320
 CLEAR = 150.0  # log posterior that ends the search; wrong places had up to 125
 ENOUGH = 10.0  # log posterior below which nothing is moved
 SURE = 0.9  # confidence of the narrow search that makes the wide one needless
+ANGLE_STEP = 4.0  # degrees, of rotations that are known
 
 
 class SearchResult(NamedTuple):
@@ -39,10 +40,10 @@ class SearchResult(NamedTuple):
 
     Attributes:
         transform: ``(3, 3)`` float64, visible pixel ``(x, y, 1)`` to infrared pixel, on the CPU.
-            Plain resizing where nothing better was found.
+            Plain resizing, or what was known, where nothing better was found.
         confidence: In [0, 1]; low means "do not trust this alignment".
         log_likelihood: Log-likelihood ratio of the transform against chance.
-        plain: The same for plain resizing.
+        plain: The same for plain resizing, or what was known.
         runner_up: Log posterior of the best clearly different candidate.
         correlation: Of the orientation features where the images overlap, in [-1, 1].
     """
@@ -56,7 +57,7 @@ class SearchResult(NamedTuple):
 
 
 @torch.no_grad()
-def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
+def find_transform(infrared: Tensor, visible: Tensor, known: Known = NOTHING) -> SearchResult:
     """Returns the transform from visible to infrared pixels, and how far to trust it.
 
     Constant bars at the edges of the images are not looked at.
@@ -64,9 +65,11 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     Args:
         infrared: Luma in [0, 1], ``(h, w)``, ``(1, h, w)`` or ``(1, 1, h, w)``.
         visible: The same, of any size and aspect of its own.
+        known: Of the two cameras; the search looks nowhere else.
 
     Returns:
-        A transform that differs from plain resizing only where the evidence asks for it.
+        A transform that differs from plain resizing, or from what is known, only where the evidence
+        asks for it.
 
     Raises:
         TypeError: An image is not a floating tensor.
@@ -76,14 +79,14 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
     ir = _single(infrared, "infrared").to(vis.device)
     size, target = size_of(vis), size_of(ir)
     if min(*size, *target) < 2 * SMALLEST or working.is_constant(vis) or working.is_constant(ir):
-        plain = geometry.resize_transform(size, target)
+        plain = known.transform(size, target)
         return SearchResult(plain, 0.0, 0.0, 0.0, 0.0, 0.0)
-    ready = working.prepared(ir, vis)
+    ready = working.prepared(known.upright(ir), vis, known)
     with torch.autocast(vis.device.type, enabled=False):  # geometry in bfloat16 is off by pixels
         pool = _searched(ready.pair)
     best = pool.best
     return SearchResult(
-        ready.plain if best == 0 else ready.outward(pool.transforms[best]),
+        known.back(target) @ (ready.plain if best == 0 else ready.outward(pool.transforms[best])),
         pool.confidence,
         float(pool.ratios[best]),
         pool.plain,
@@ -95,14 +98,39 @@ def find_transform(infrared: Tensor, visible: Tensor) -> SearchResult:
 def _searched(pair: WorkingPair) -> _Pool:
     """Returns what was looked at: the narrow grids, and wider ones if these have no answer."""
     pool = _Pool(pair)
-    pool.explore(0, _starts(pair, NARROW, likelihood.default_transforms(pair)))
+    narrow, wide, turned = _grids(pair.known)
+    pool.explore(0, _starts(pair, narrow, likelihood.default_transforms(pair)))
     if pool.confidence < SURE:
-        pool.explore(0, _starts(pair, WIDE))
+        pool.explore(0, _starts(pair, wide))
     if pool.confidence < SURE:
         for turn in (1, 2, 3):
-            pool.explore(turn, _starts(pool.pairs[turn], (TURNED,)))
+            pool.explore(turn, _starts(pool.pairs[turn], turned))
     pool.refine()
     return pool
+
+
+def _grids(known: Known) -> tuple[Sequence[Grid], Sequence[Grid], Sequence[Grid]]:
+    """Returns the narrow grids, the wide ones and those beside a quarter turn, as far as known."""
+    narrow, wide, turned = NARROW, WIDE, (TURNED,)
+    if known.rotation is not None:
+        low, high = known.rests
+        steps = math.ceil((high - low) / ANGLE_STEP)
+        angles = tuple(low + (high - low) * step / steps for step in range(steps + 1))
+        middle = (known.middle[1],)
+        narrow = (NARROW[0]._replace(rotations=middle), NARROW[1]._replace(rotations=angles))
+        wide, turned = tuple(grid._replace(rotations=middle) for grid in WIDE[:2]), ()
+    if known.fov is not None:
+        wide = wide[2:]  # these are of other fields of view
+        narrow, wide, turned = (
+            tuple(_scaled(grid, known.fovs) for grid in some) for some in (narrow, wide, turned)
+        )
+    return narrow, wide, turned
+
+
+def _scaled(grid: Grid, fovs: tuple[float, float]) -> Grid:
+    """Returns a grid of other fields of view; the image that sees less keeps enough pixels."""
+    far = max(fovs[1], 1 / fovs[0]) / grid.scales[1]
+    return grid._replace(longest=round(grid.longest * max(1.0, far)), scales=fovs)
 
 
 class _Pool:
@@ -117,12 +145,12 @@ class _Pool:
         correlations: ``(N,)``.
         rank: ``(N,)``, log posteriors: ratios and priors.
         turns: ``(N,)``, in which pair they were found.
-        plain: Log-likelihood ratio of plain resizing.
+        plain: Log-likelihood ratio of plain resizing, or what is known.
     """
 
     def __init__(self, pair: WorkingPair) -> None:
         quarters = (torch.rot90(pair.infrared, turn, (2, 3)) for turn in range(4))
-        self.pairs = [WorkingPair(infrared, pair.visible) for infrared in quarters]
+        self.pairs = [WorkingPair(one, pair.visible, pair.known) for one in quarters]
         self.back = _quarter_turns(size_of(pair.infrared))
         self.transforms = torch.empty(0, 3, 3, dtype=torch.float64)
         self.ratios = self.correlations = self.rank = torch.empty(0)
@@ -203,7 +231,8 @@ def _starts(
     for grid in grids:
         found = correlation.candidates(pair, grid)
         yield found[:FIRST]
-        yield found[FIRST:]
+        if len(found) > FIRST:
+            yield found[FIRST:]
 
 
 def _refined(pair: WorkingPair, starts: Tensor) -> Tensor:

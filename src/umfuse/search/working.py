@@ -10,6 +10,7 @@ from torch import Tensor
 
 from umfuse import borders, geometry
 from umfuse.search.features import BORDER
+from umfuse.search.known import NOTHING, Known
 
 WORKING_SIZE = 640  # pixels of the long side; larger images are reduced to it at once
 TINY, ENLARGED = 200, 320  # pixels of the long side: smaller images are enlarged to the other
@@ -21,14 +22,16 @@ class WorkingPair(NamedTuple):
     """The two images at their working size: transforms of the search are between these pixels."""
 
     infrared: Tensor
-    """``(1, 1, h, w)`` in [0, 1]."""
+    """``(1, 1, h, w)`` in [0, 1], upright as far as is known."""
     visible: Tensor
     """``(1, 1, H, W)`` luma in [0, 1]."""
+    known: Known = NOTHING
+    """Of the two cameras."""
 
     @property
     def plain(self) -> Tensor:
-        """Plain resizing: visible pixel to infrared pixel."""
-        return geometry.resize_transform(size_of(self.visible), size_of(self.infrared))
+        """Plain resizing, or what is known: visible pixel to infrared pixel."""
+        return self.known.resized(size_of(self.visible), size_of(self.infrared))
 
     def distance(self, transforms: Tensor, other: Tensor) -> Tensor:
         """Returns how far transforms ``(N, 3, 3)`` are from another one, ``(N,)``.
@@ -62,20 +65,21 @@ class Prepared(NamedTuple):
         return found / found[2, 2]
 
 
-def prepared(infrared: Tensor, visible: Tensor) -> Prepared:
+def prepared(infrared: Tensor, visible: Tensor, known: Known = NOTHING) -> Prepared:
     """Returns a pair at its working size: large images are reduced, tiny ones enlarged.
 
     Bars at the edges (`borders.content`) are left out.
 
     Args:
-        infrared: ``(1, 1, h, w)`` in [0, 1].
+        infrared: ``(1, 1, h, w)`` in [0, 1], upright as far as is known.
         visible: ``(1, 1, H, W)`` luma in [0, 1].
+        known: Of the two cameras.
     """
     boxes = borders.content(infrared), borders.content(visible)
     to_infrared, to_visible = (borders.inward(box) for box in boxes)
     infrared, visible = borders.part(infrared, boxes[0]), borders.part(visible, boxes[1])
-    pair = WorkingPair(enlarged(fitted(infrared)), enlarged(fitted(visible)))
-    plain = geometry.resize_transform(size_of(visible), size_of(infrared))
+    pair = WorkingPair(enlarged(fitted(infrared)), enlarged(fitted(visible)), known)
+    plain = known.resized(size_of(visible), size_of(infrared))
     return Prepared(
         pair,
         geometry.resize_transform(size_of(visible), size_of(pair.visible)) @ to_visible,
