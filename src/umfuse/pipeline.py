@@ -163,7 +163,7 @@ class Umfuse(Pretrained):
         Args:
             infrared: ``(B, 1, h, w)`` in [0, 1].
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
-            min_confidence: Pairs below it are only resized, as far as nothing else is known.
+            min_confidence: Pairs below it are only resized, or put where `known` says.
             known: Of the two cameras, such as ``search.Known(fov=3, rotation=90, mirror=True)``.
         """
         barred = any(borders.content(one) for one in (*infrared, *luma(visible)))
