@@ -15,11 +15,6 @@ from umfuse import images
 
 
 @pytest.fixture(scope="module")
-def model():
-    return umfuse.load(device="cpu")
-
-
-@pytest.fixture(scope="module")
 def scene():
     return scenes.render(seed=0)
 

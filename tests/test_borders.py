@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 import torch
-from benchmarks import scenes
 from PIL import Image
 
 import umfuse
@@ -46,16 +45,6 @@ def compressed(image, quality):
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=quality)
     return np.asarray(Image.open(file))
-
-
-@pytest.fixture(scope="module")
-def model():
-    return umfuse.load(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return scenes.render(seed=0, size=(240, 320))
 
 
 @pytest.fixture(scope="module")

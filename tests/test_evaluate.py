@@ -39,11 +39,6 @@ def luma(path):
 
 
 @pytest.fixture(scope="module")
-def model():
-    return umfuse.load(device="cpu")
-
-
-@pytest.fixture(scope="module")
 def rendered(tmp_path_factory):
     """A data set of three streets that has everything a data set may have."""
     root = tmp_path_factory.mktemp("rendered")

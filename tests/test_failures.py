@@ -6,20 +6,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from benchmarks import scenes
 
 import umfuse
 from umfuse import Registration, RegistrationError, geometry, images, registering
-
-
-@pytest.fixture(scope="module")
-def model():
-    return umfuse.load(device="cpu")
-
-
-@pytest.fixture(scope="module")
-def scene():
-    return scenes.render(seed=0, size=(240, 320))
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,6 @@ SIZE = (240, 320)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return umfuse.load(device="cpu")
-
-
-@pytest.fixture(scope="module")
 def street():
     found = scenes.render(seed=0, size=SIZE)
     infrared, visible = images.read(found.infrared), images.read(found.visible)
