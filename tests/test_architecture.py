@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "evaluate": {
         *("api", "draw", "evaluate", "images", "metrics", "pipeline", "resampling", "weights"),
     },
+    "files": {"files"},
     "images": {"files"},
     "matching": set(),
     "metrics": {"metrics"},

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import torch
 from benchmarks import scenes as demo
 from PIL import Image
 
-from umfuse import __version__, api, cli, files, geometry, images, weights
+from umfuse import __version__, api, cli, geometry, images, weights
 from umfuse.cli import deform, pairs, report
 from umfuse.evaluate import dataset
 from umfuse.train.protocols import PROTOCOLS
@@ -156,7 +157,7 @@ def test_full_disk_leaves_no_half_file(pair, tmp_path, monkeypatch, capsys):
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     before = set(tmp_path.iterdir())
     assert cli.main(["fuse", *pair, "-o", str(tmp_path / "o.png"), "--no-align"]) == 1
     assert "No space left" in capsys.readouterr().err

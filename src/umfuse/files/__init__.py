@@ -1,0 +1,11 @@
+"""Image files: opened whole and upright, written completely or not at all.
+
+Pillow reads and writes them; tifffile, if it is installed, the TIFFs that Pillow cannot.
+"""
+
+from umfuse.files.opening import open_image, upright
+from umfuse.files.replacing import replacing
+from umfuse.files.saving import FLOAT_SLACK, save
+from umfuse.files.tiff import Array
+
+__all__ = ["FLOAT_SLACK", "Array", "open_image", "replacing", "save", "upright"]
