@@ -367,7 +367,7 @@ PUBLIC = {
     "Umfuse.forward": "(self, infrared: 'Tensor', visible: 'Tensor', "
     "transform: 'Tensor | None' = None) -> 'UmfuseOutput'",
     "Umfuse.fuse": "(self, infrared: 'Tensor', visible: 'Tensor', coordinates: 'Tensor', "
-    "registered: 'Tensor | None' = None) -> 'Tensor'",
+    "registered: 'Tensor | None' = None, missing: 'Tensor | None' = None) -> 'Tensor'",
     "Umfuse.infer": "(self, infrared: 'Tensor', visible: 'Tensor', "
     "min_confidence: 'float' = 0.3, known: 'search.Known' = Known(fov=None, rotation=None, "
     "mirror=None)) -> 'UmfuseOutput'",
@@ -381,7 +381,8 @@ PUBLIC = {
     "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
     "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
-    "vis_range: 'Range | None' = None, weights: 'WeightsLike | None' = None, "
+    "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
+    "weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Fusion'",
     "load": "(source: 'str | os.PathLike[str] | None' = None, *, device: 'Device | None' = None, "
     "precision: 'Precision' = 'auto', cpstn: 'bool | None' = None) -> 'Umfuse'",
@@ -390,7 +391,8 @@ PUBLIC = {
     "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
     "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
-    "vis_range: 'Range | None' = None, weights: 'WeightsLike | None' = None, "
+    "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
+    "weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Registration'",
 }
 FIELDS = {

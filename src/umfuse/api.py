@@ -104,6 +104,7 @@ def register(
     min_confidence: float = DOUBTFUL,
     ir_range: Range | None = None,
     vis_range: Range | None = None,
+    nodata: float | None = None,
     weights: WeightsLike | None = None,
     device: Device | None = None,
 ) -> Registration:
@@ -139,6 +140,8 @@ def register(
             taken as they are and 16-bit ones between percentiles; give (low, high) for a video.
         vis_range: The same for the visible image; by default all values that its type can hold
             ([0, 1] for floats).
+        nodata: The value of infrared pixels that are no data, such as 0 or -9999. NaN, masked
+            pixels and the value in the TIFF tag GDAL_NODATA are no data in either image.
         weights: As in `load`, or a model that was loaded before.
         device: As in `load`; not together with a model, which stays where it is.
 
@@ -152,7 +155,7 @@ def register(
     known = Known(fov, rotation, mirror)
     _check_options(on_failure, min_confidence, matcher, initial, known, ("warn", "raise", "return"))
     model = _model(weights, device)
-    infrared, visible = _read(ir, vis, ir_range, vis_range)
+    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata)
     found, guess = _register(model, infrared, visible, matcher, initial, known)
     return _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
 
@@ -172,13 +175,15 @@ def fuse(
     min_confidence: float = DOUBTFUL,
     ir_range: Range | None = None,
     vis_range: Range | None = None,
+    nodata: float | None = None,
     weights: WeightsLike | None = None,
     device: Device | None = None,
 ) -> Fusion:
     """Aligns an infrared image with a visible one and fuses them.
 
     The result lives on the visible grid and has the visible image's colour. Where the infrared
-    camera saw nothing it is the visible image.
+    camera saw nothing, or its pixels are no data, it is the visible image; where the visible image
+    has no data it has none.
 
     Args:
         ir: Infrared image, as in `register`.
@@ -196,6 +201,7 @@ def fuse(
         min_confidence: As in `register`.
         ir_range: As in `register`.
         vis_range: As in `register`.
+        nodata: As in `register`; the visible image is shown there.
         weights: As in `load`, or a model that was loaded before.
         device: As in `load`; not together with a model, which stays where it is.
 
@@ -219,7 +225,7 @@ def fuse(
             "leave them out"
         )
     model = _model(weights, device)
-    infrared, visible = _read(ir, vis, ir_range, vis_range)
+    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata)
     sizes = (infrared.size, visible.size)
     if registration is not None:
         used = alignment = _given(registration, *sizes)
@@ -228,7 +234,7 @@ def fuse(
         used = alignment = _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
         if on_failure == "visible" and found.confidence < min_confidence:
             luma = visible.luma[0, 0].cpu().numpy()
-            return Fusion(visible.give_back(visible.values), luma, alignment)
+            return Fusion(visible.give_back(visible.values, visible.missing), luma, alignment)
     else:
         alignment = None
         used = registering.resized(*sizes)
@@ -238,6 +244,7 @@ def fuse(
             visible.luma.to(model.device),
             used.tensor(model.device),
             used.content,
+            None if infrared.missing is None else infrared.missing.to(model.device),
         )
     return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), alignment)
 
@@ -316,9 +323,13 @@ def _check_options(
 
 
 def _read(
-    ir: ImageLike, vis: ImageLike, ir_range: Range | None, vis_range: Range | None
+    ir: ImageLike,
+    vis: ImageLike,
+    ir_range: Range | None,
+    vis_range: Range | None,
+    nodata: float | None,
 ) -> tuple[Picture, Picture]:
-    infrared = images.read(ir, name="infrared", range=ir_range, option="ir_range")
+    infrared = images.read(ir, name="infrared", range=ir_range, option="ir_range", nodata=nodata)
     visible = images.read(vis, name="visible", range=vis_range or "dtype", option="vis_range")
     for name, picture in (("infrared", infrared), ("visible", visible)):
         if len(picture.values) != 1:

@@ -2,8 +2,9 @@
 
 `read` accepts everything that people hold pictures in and returns a `Picture`: the values in their
 own units (8-bit, 16-bit thermal counts, degrees) for whoever resamples, and luma, chroma and RGB in
-[0, 1] for whoever looks. `Picture.give_back` and `Picture.fused` turn tensors into the kind and
-dtype that came in. `save`, of `umfuse.files`, writes any of these kinds to a file.
+[0, 1] for whoever looks. Pixels without data are filled from what is around them, and
+`Picture.missing` says which they are. `Picture.give_back` and `Picture.fused` turn tensors into the
+kind and dtype that came in. `save`, of `umfuse.files`, writes any of these kinds to a file.
 
 Layouts: arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensors are (H, W), (C, H, W) or
 (B, C, H, W) with 1, 3 or 4 channels. The fourth channel (alpha) is dropped.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
@@ -24,8 +25,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import borders, filters
-from umfuse.files import FLOAT_SLACK, Array, open_image, save, upright
+from umfuse import borders, filters, missing
+from umfuse.files import FLOAT_SLACK, Array, declared_nodata, open_image, save, upright
 
 __all__ = ["ImageLike", "Picture", "Range", "read", "save"]
 
@@ -49,12 +50,16 @@ class Form:
         dtype: The NumPy dtype (byte order included) or the torch dtype of the pixels.
         layout: The order of the axes.
         device: Where the tensor was; the CPU for every other kind.
+        blank: What stands in pixels without data.
+        masked: Whether it was a masked array.
     """
 
     kind: Literal["pil", "array", "tensor"]
     dtype: np.dtype[Any] | torch.dtype
     layout: Literal["HW", "HWC", "CHW", "BCHW"]
     device: torch.device
+    blank: float = math.nan
+    masked: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +68,20 @@ class Picture:
 
     Attributes:
         values: Pixels in the units of the input, float32 (B, C, H, W), C = 1 or 3. Integers above
-            2**24 and float64 are rounded to float32 precision.
+            2**24 and float64 are rounded to float32 precision. Where data is missing they continue
+            smoothly what is around.
         low: Value that becomes 0, float32 (B, 1, 1, 1), in the units of the input.
         span: Distance from `low` to the value that becomes 1, float32 (B, 1, 1, 1), always
             positive.
         form: Kind, dtype, layout and device of the input.
+        missing: Which pixels have no data, bool (B, 1, H, W); None if all have.
     """
 
     values: Tensor
     low: Tensor
     span: Tensor
     form: Form
+    missing: Tensor | None = None
 
     @property
     def channels(self) -> int:
@@ -107,7 +115,9 @@ class Picture:
         """Colour in [0, 1] within the range, float32 (B, 3, H, W); grey is replicated."""
         return self._unit.expand(-1, 3, -1, -1)
 
-    def give_back(self, values: Tensor) -> Image.Image | Array | Tensor:
+    def give_back(
+        self, values: Tensor, missing: Tensor | None = None
+    ) -> Image.Image | Array | Tensor:
         """Pixels in the units of the input -> the kind, dtype, layout and device that came in.
 
         Integer types are rounded and clipped, they never wrap around. The size may differ from this
@@ -115,6 +125,8 @@ class Picture:
 
         Args:
             values: Pixels, (B, C, H, W) with the channels of this picture.
+            missing: Which of them are to be without data, as those of this picture are: NaN, masked
+                or of the value that said so; bool (B, 1, H, W), None for no pixel.
 
         Returns:
             A PIL image (also when a path came in), an array or a tensor.
@@ -137,13 +149,14 @@ class Picture:
         values = values.detach().float()
         if _is_integer(self.form.dtype):
             values = values.round()
-        return _to_form(values.clamp(lowest, highest), self.form)
+        return _to_form(values.clamp(lowest, highest), missing, self.form)
 
     def fused(self, luma: Tensor) -> Image.Image | Array | Tensor:
         """A new luma with this picture's own colour -> the kind and dtype that came in.
 
         The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
-        Colours that would leave the gamut fade until they fit: luma and hue stay.
+        Colours that would leave the gamut fade until they fit: luma and hue stay. Pixels of this
+        picture without data stay without.
 
         Args:
             luma: Brightness in [0, 1] on the grid of this picture, (B, 1, H, W).
@@ -165,11 +178,16 @@ class Picture:
             room = torch.where(colour > 0, 1 - unit, unit)
             share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
             unit = unit + share * colour
-        return self.give_back(unit.clamp(0, 1) * self.span + self.low)
+        return self.give_back(unit.clamp(0, 1) * self.span + self.low, self.missing)
 
 
 def read(
-    image: ImageLike, *, name: str = "image", range: Range | None = None, option: str = "range"
+    image: ImageLike,
+    *,
+    name: str = "image",
+    range: Range | None = None,
+    option: str = "range",
+    nodata: float | None = None,
 ) -> Picture:
     """The picture behind a path, a PIL image, an array or a tensor.
 
@@ -183,6 +201,10 @@ def read(
     they are, and stretches wider integers between percentiles 0.5 and 99.5, because raw 14-bit
     thermal counts are one shade of grey otherwise.
 
+    No data is what is NaN or masked, what the TIFF tag GDAL_NODATA says, and `nodata`; the log says
+    how much. It counts for nothing in the range and is filled from what is around it. Integers are
+    data unless said otherwise, 0 too.
+
     Args:
         image: A path, a PIL image, an array or a tensor; the module says which layouts.
         name: What to call the image in errors and in the log.
@@ -190,6 +212,7 @@ def read(
             floats); "minmax" or "percentile" of this image; or `(low, high)` in the units of the
             input. Each image of a batch has its own minimum, maximum and percentiles.
         option: What the caller's users call `range`, for errors.
+        nodata: The value of pixels without data, in all their channels.
 
     Returns:
         The picture. A constant image becomes 0 everywhere under "minmax" and "percentile".
@@ -200,22 +223,26 @@ def read(
         OSError: If the file cannot be opened.
     """
     checked = _check_range(range, name, option)
+    if nodata is not None and not isinstance(nodata, (int, float, np.number)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"{name}: expected nodata to be a number or None, got {nodata!r}")
     if isinstance(image, (str, os.PathLike)):
         image = open_image(Path(image), name)
     if isinstance(image, Image.Image):
-        values, form = _from_pil(image, name)
+        values, lost, form = _from_pil(image, name, nodata)
     elif isinstance(image, np.ndarray):
-        values, form = _from_array(image, name)
+        values, lost, form = _from_array(image, name, nodata)
     elif isinstance(image, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        values, form = _from_tensor(image, name)
+        values, lost, form = _from_tensor(image, name, nodata)
     else:
         raise TypeError(
             f"{name}: expected a path, a PIL image, a NumPy array or a torch tensor, got "
             f"{type(image).__name__}; wrap lists in np.asarray, open streams with PIL.Image.open"
         )
-    _check_values(values, name)
-    low, span = _low_span(values, form.dtype, checked, name, option)
-    picture = Picture(values, low, span, form)
+    values = _filled(values, lost, name)
+    low, span = _low_span(values, lost, form.dtype, checked, name, option)
+    picture = Picture(values, low, span, form, lost if lost.any() else None)
+    if name == "infrared" and form.dtype.itemsize > 1 and (mark := _mark(values, name)):
+        logger.warning("infrared: %s", mark)
     if name == "infrared" and picture.chroma is not None and picture.chroma.abs().max() > 0.05:
         logger.warning(
             "infrared: the image is in colour and its luma is used; "
@@ -224,10 +251,10 @@ def read(
     return picture
 
 
-# ---- what came in -> values ----------------------------------------------------------
+# ---- what came in -> values, and which of them are missing ---------------------------
 
 
-def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, Form]:
+def _from_pil(image: Image.Image, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
     image = upright(image, name)
     mode = image.mode
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -244,12 +271,14 @@ def _from_pil(image: Image.Image, name: str) -> tuple[Tensor, Form]:
     array = np.asarray(image)
     if mode in ("P", "PA") and (array == array[..., :1]).all():
         array = array[..., 0]
-    values, form = _from_array(array, name)
+    array = missing.masked(array, declared_nodata(image))
+    values, lost, form = _from_array(array, name, nodata)
     # Only I;16 has a big-endian form in PIL; all go back in the byte order of the machine.
-    return values, Form("pil", np.dtype(array.dtype.type), form.layout, form.device)
+    dtype = np.dtype(array.dtype.type)
+    return values, lost, replace(form, kind="pil", dtype=dtype, masked=False)
 
 
-def _from_array(array: Array, name: str) -> tuple[Tensor, Form]:
+def _from_array(array: Array, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
     if array.dtype.kind not in "uif":
         raise TypeError(
             f"{name}: expected integers or floats, got an array of dtype {array.dtype}; "
@@ -271,13 +300,17 @@ def _from_array(array: Array, name: str) -> tuple[Tensor, Form]:
     if planes.shape[2] == 4:
         logger.info("%s: the fourth channel (alpha) is dropped", name)
         planes = planes[..., :3]
+    planes = missing.masked(planes, nodata)
+    lost, blank = missing.of_array(planes)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf and is reported below
         copy = np.array(np.moveaxis(planes, 2, 0)[None], dtype=np.float32, order="C", copy=True)
     layout = "HW" if array.ndim == 2 else "HWC"
-    return torch.from_numpy(copy), Form("array", array.dtype, layout, torch.device("cpu"))
+    came_masked = isinstance(array, np.ma.MaskedArray)
+    form = Form("array", array.dtype, layout, torch.device("cpu"), blank, came_masked)
+    return torch.from_numpy(copy), torch.from_numpy(lost)[None, None], form
 
 
-def _from_tensor(tensor: Tensor, name: str) -> tuple[Tensor, Form]:
+def _from_tensor(tensor: Tensor, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
     dtype = tensor.dtype
     usable = dtype.is_floating_point and dtype.itemsize >= 2
     if tensor.layout != torch.strided or not (usable or _is_integer(dtype)):
@@ -305,7 +338,8 @@ def _from_tensor(tensor: Tensor, name: str) -> tuple[Tensor, Form]:
         logger.info("%s: the fourth channel (alpha) is dropped", name)
         planes = planes[:, :3]
     values = torch.empty(planes.shape, dtype=torch.float32, device=tensor.device).copy_(planes)
-    return values, Form("tensor", dtype, layout, tensor.device)
+    lost, blank = missing.of_tensor(planes, nodata)
+    return values, lost, Form("tensor", dtype, layout, tensor.device, blank)
 
 
 # ---- checks --------------------------------------------------------------------------
@@ -329,13 +363,23 @@ def _check_size(height: int, width: int, name: str) -> None:
         )
 
 
-def _check_values(values: Tensor, name: str) -> None:
-    bad = int((~torch.isfinite(values)).sum())
+def _filled(values: Tensor, lost: Tensor, name: str) -> Tensor:
+    """Values (B, C, H, W) that are data, or continue what is data around them."""
+    bad = int((~torch.isfinite(values) & ~lost).sum())
     if bad:
         raise ValueError(
-            f"{name}: expected finite values, got {bad} that are NaN, Inf or beyond float32; "
-            "replace them first, for example with np.nan_to_num"
+            f"{name}: expected finite values, got {bad} that are Inf or beyond float32; if they "
+            "are no data, make them NaN: image[abs(image) > 3e38] = float('nan')"
         )
+    if not lost.any():
+        return values
+    if lost.all((1, 2, 3)).any():
+        raise ValueError(
+            f"{name}: expected an image, got one whose pixels are all without data: NaN, masked, "
+            "or of the value that nodata= or its file says; check that value"
+        )
+    logger.info("%s: %.3g %% of the pixels have no data", name, 100 * float(lost.float().mean()))
+    return missing.filled(values, lost)
 
 
 def _check_range(range: object, name: str, option: str) -> _CheckedRange:
@@ -357,6 +401,7 @@ def _check_range(range: object, name: str, option: str) -> _CheckedRange:
 
 def _low_span(
     values: Tensor,
+    lost: Tensor,
     dtype: np.dtype[Any] | torch.dtype,
     range: _CheckedRange,
     name: str,
@@ -372,13 +417,18 @@ def _low_span(
     elif range == "dtype":
         least, most = float(values.min()), float(values.max())
         if least < -FLOAT_SLACK or most > 1 + FLOAT_SLACK:
+            mark = _mark(values, name)
             raise ValueError(
                 f"{name}: expected floats in [0, 1], got {least:.6g} to {most:.6g}; "
                 f"pass {option}=(low, high) in the units of the image, or {option}='percentile'"
+                + (f"; {mark}" if mark else "")
             )
         pairs = [(0.0, 1.0)] * len(values)
     else:
-        pairs = [_extent(one, percentile=range == "percentile") for one in values]
+        pairs = [
+            _extent(one, gone, percentile=range == "percentile")
+            for one, gone in zip(values, lost, strict=True)
+        ]
     low = torch.tensor([pair[0] for pair in pairs])
     # A constant image has no span; 1 keeps the division finite and makes it 0 everywhere.
     span = torch.tensor([high - low if high > low else 1.0 for low, high in pairs])
@@ -386,14 +436,35 @@ def _low_span(
     return low.view(shape).to(values.device), span.view(shape).to(values.device)
 
 
-def _extent(values: Tensor, *, percentile: bool) -> tuple[float, float]:
+def _grey(values: Tensor) -> Tensor:
+    """Images (1, C, H, W) of any range as luma from 0 to 1."""
+    least, most = values.min(), values.max()
+    return filters.luma((values - least) / (most - least).clamp_min(1e-9))
+
+
+def _mark(values: Tensor, name: str) -> str | None:
+    """What to do about a value that looks like a mark for no data; bars are none."""
+    if missing.suspect(values) is None:
+        return None
+    between = [borders.part(one, borders.content(_grey(one[None]))) for one in values]
+    found = next(filter(None, map(missing.suspect, between)), None)
+    if found is None:
+        return None
+    value, share = found
+    remedy = (
+        f"np.ma.masked_equal(image, {value:.9g})" if name == "visible" else f"nodata={value:.9g}"
+    )
+    return f"{100 * share:.3g} % are exactly {value:.9g}: if these have no data, say {remedy}"
+
+
+def _extent(values: Tensor, lost: Tensor, *, percentile: bool) -> tuple[float, float]:
     if percentile:
         # Bars are no part of the scene, whose counts they would press together.
-        least, most = values.min(), values.max()
-        grey = filters.luma((values - least)[None] / (most - least).clamp_min(1e-9))
-        values = borders.part(values, borders.content(grey))
+        box = borders.content(_grey(values[None]))
+        values, lost = borders.part(values, box), borders.part(lost, box)
         # NumPy, because torch.quantile refuses more than 16 million values.
-        low, high = np.percentile(values.cpu().numpy(), PERCENTILES).tolist()
+        data = values[(~lost).expand_as(values)].cpu().numpy()
+        low, high = np.percentile(data, PERCENTILES).tolist() if data.size else (0.0, 0.0)
         if low < high:
             return low, high
         # A few hot pixels on a constant ground: the percentiles meet, the extremes do not.
@@ -423,15 +494,25 @@ def _limits(dtype: np.dtype[Any] | torch.dtype) -> tuple[float, float]:
     return lowest, highest
 
 
-def _to_form(values: Tensor, form: Form) -> Image.Image | Array | Tensor:
+def _to_form(values: Tensor, lost: Tensor | None, form: Form) -> Image.Image | Array | Tensor:
     """Pixels (B, C, H, W) that are rounded and clipped already, in another form."""
     if isinstance(form.dtype, torch.dtype):
-        if _is_integer(form.dtype):
-            values = values.to(torch.int64)  # no direct way from float32 to uint16 on every device
+        # There is no direct way from float32 to uint16 on every device.
+        values = values.to(torch.int64 if _is_integer(form.dtype) else form.dtype)
+        if lost is not None:
+            values = values.masked_fill(lost.to(values.device), form.blank)
         values = values.to(form.device, form.dtype)
         if form.layout == "BCHW":
             return values
         return values[0, 0] if form.layout == "HW" else values[0]
     array = values[0].movedim(0, -1).cpu().numpy().astype(form.dtype)
-    array = np.ascontiguousarray(array[..., 0] if form.layout == "HW" else array)
+    mask = np.zeros(array.shape, dtype=np.bool_)
+    if lost is not None:
+        mask |= lost[0].movedim(0, -1).cpu().numpy()
+        array[mask] = form.blank
+    if form.layout == "HW":
+        array, mask = array[..., 0], mask[..., 0]
+    array = np.ascontiguousarray(array)
+    if form.masked:
+        return np.ma.array(array, mask=mask, fill_value=form.blank)
     return Image.fromarray(array) if form.kind == "pil" else array

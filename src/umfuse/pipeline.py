@@ -260,6 +260,7 @@ class Umfuse(Pretrained):
         visible: Tensor,
         coordinates: Tensor,
         registered: Tensor | None = None,
+        missing: Tensor | None = None,
     ) -> Tensor:
         """Fuses images with registered infrared ones, the visible ones where infrared is missing.
 
@@ -272,6 +273,7 @@ class Umfuse(Pretrained):
             coordinates: ``(B, 2, H, W)``: the infrared pixel that each visible pixel looks at.
             registered: ``(B, 1, H, W)``, what `resampling.resample` gives of the two, where that is
                 at hand.
+            missing: ``(B, 1, h, w)`` bool, infrared pixels without data; None if all have.
 
         Returns:
             ``(B, 1, H, W)`` luma in [0, 1].
@@ -280,7 +282,7 @@ class Umfuse(Pretrained):
             registered, _ = resampling.resample(infrared, coordinates)
         grey = luma(visible)
         size = (infrared.shape[-2], infrared.shape[-1])
-        weight = resampling.coverage(coordinates, size) * _shows_something(infrared)
+        weight = resampling.coverage(coordinates, size, missing) * _shows_something(infrared)
         filled = torch.lerp(grey, registered, weight)
         means = global_means(filled, grey)
         margin = self.difn.radius
@@ -293,7 +295,12 @@ class Umfuse(Pretrained):
         return torch.lerp(grey, fused.clamp(0, 1), weight)
 
     def fuse_content(
-        self, infrared: Tensor, visible: Tensor, coordinates: Tensor, content: Box | None = None
+        self,
+        infrared: Tensor,
+        visible: Tensor,
+        coordinates: Tensor,
+        content: Box | None = None,
+        missing: Tensor | None = None,
     ) -> Tensor:
         """Does for one pair what `fuse` does, without bars: there the visible image comes back.
 
@@ -302,6 +309,7 @@ class Umfuse(Pretrained):
             visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
             coordinates: ``(1, 2, H, W)``: the infrared pixel that each visible pixel looks at.
             content: Infrared pixels between bars; None looks for them.
+            missing: ``(1, 1, h, w)`` bool, infrared pixels without data; None if all have.
 
         Returns:
             ``(1, 1, H, W)`` luma in [0, 1].
@@ -310,7 +318,10 @@ class Umfuse(Pretrained):
         image, places = borders.inner(infrared, coordinates, content)
         fused = luma(visible).clone()
         seen = borders.content(fused)
-        inner = self.fuse(image, borders.part(visible, seen), borders.part(places, seen))
+        gone = None if missing is None else borders.part(missing, content)
+        inner = self.fuse(
+            image, borders.part(visible, seen), borders.part(places, seen), missing=gone
+        )
         borders.part(fused, seen).copy_(inner)
         return fused
 

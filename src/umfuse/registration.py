@@ -101,7 +101,8 @@ class Registration:
     def infrared(self) -> AnyImage:
         """The infrared image on the visible grid, in the kind, dtype and units that came in.
 
-        Where there is no infrared data its border is repeated, also over bars (`content`).
+        Beside the infrared image its border is repeated, also over bars (`content`). Pixels without
+        data stay without: NaN, masked, or of the value that was said to be none.
 
         Raises:
             ValueError: If the registration was loaded or given: it holds no image.
@@ -125,9 +126,17 @@ class Registration:
 
     @property
     def valid_mask(self) -> NDArray[np.bool_]:
-        """``(H, W)`` bool, where infrared data exists that is no bar."""
+        """``(H, W)`` bool, where infrared data exists that is no bar.
+
+        A registration that was loaded or given holds no image and knows of no pixels without data.
+        """
         box = self.content or Box(0, 0, *self.infrared_size)
-        return geometry.inside(borders.within(self.tensor(), box), box.size)[0, 0].numpy()
+        coordinates = borders.within(self.tensor(), box)
+        valid = geometry.inside(coordinates, box.size)
+        if self._picture is not None and self._picture.missing is not None:
+            missing = borders.part(self._picture.missing, box).to(coordinates.device)
+            valid &= ~resampling.hidden(missing, coordinates)
+        return valid[0, 0].numpy()
 
     def tensor(self, device: torch.device | str = "cpu") -> Tensor:
         """Returns the coordinates as ``(1, 2, H, W)`` float32, for `umfuse.Umfuse.fuse`."""
@@ -145,8 +154,8 @@ class Registration:
             interpolation: ``"nearest"`` keeps values as they are, for labels and masks.
 
         Returns:
-            The kind and dtype that came in. Where there is no data the border is repeated:
-            `valid_mask` says where.
+            The kind and dtype that came in. Beside the infrared image its border is repeated:
+            `valid_mask` says where. Pixels that are NaN or masked stay so.
 
         Raises:
             ValueError: If the image has another size, or there is no such interpolation.
@@ -272,11 +281,14 @@ class Registration:
     def _resampled(self, picture: Picture, interpolation: Interpolation = "bilinear") -> AnyImage:
         coordinates = self.tensor(picture.values.device)
         image, coordinates = borders.inner(picture.values, coordinates, self.content)
+        missing = picture.missing
+        if missing is not None:
+            missing = resampling.hidden(borders.part(missing, self.content), coordinates)
         if interpolation == "nearest":
             values = geometry.nearest(image, coordinates)
         else:
             values, _ = resampling.resample(image, coordinates)
-        return picture.give_back(values)
+        return picture.give_back(values, missing)
 
     def _field(self) -> Tensor:
         """Returns the field as ``(1, 2, h, w)``, in pixels of its own grid."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from umfuse import geometry
+from umfuse import filters, geometry
 
 ALIASING = 1.5  # image pixels in one of the grid, above which the image is reduced first
 FEATHER = 1 / 64  # of the image's longer side: how softly it ends where the grid goes on
@@ -43,22 +43,37 @@ def resample(image: Tensor, coordinates: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(values), valid
 
 
-def coverage(coordinates: Tensor, size: tuple[int, int]) -> Tensor:
+def hidden(missing: Tensor, coordinates: Tensor) -> Tensor:
+    """Returns where a grid sees pixels without data more than others, ``(B, 1, H, W)`` bool.
+
+    Args:
+        missing: ``(B, 1, h, w)`` bool, pixels of the image without data.
+        coordinates: ``(B, 2, H, W)`` pixels of the image.
+    """
+    return resample(missing.float(), coordinates)[0] > 0.5
+
+
+def coverage(coordinates: Tensor, size: tuple[int, int], missing: Tensor | None = None) -> Tensor:
     """Returns how much of the image a pixel of the grid sees: ``(B, 1, H, W)`` in [0, 1].
 
-    1 inside, 0 outside, and a soft passage inside of each border beyond which the grid goes on.
+    1 inside, 0 outside, and a soft passage inside of each border beyond which the grid goes on, and
+    around pixels without data as far as they are many.
 
     Args:
         coordinates: ``(B, 2, H, W)`` pixels of the image.
         size: Height and width of the image.
+        missing: ``(B, 1, *size)`` bool, its pixels without data; None if all have.
     """
     x, y = coordinates[:, :1], coordinates[:, 1:]
     widest = FEATHER * max(size)
     weight = torch.ones_like(x)
+    if missing is not None:
+        around = filters.box(missing.float(), max(1, round(widest)))
+        weight, _ = resample(_soft(1 - 2 * around) * ~missing, coordinates)
     for distance in (x + 0.5, size[1] - 0.5 - x, y + 0.5, size[0] - 0.5 - y):
         beyond = -distance.amin((2, 3), keepdim=True)
-        part = (distance / beyond.clamp(1e-3, widest)).clamp(0, 1)
-        weight = weight * torch.where(beyond > 0, part * part * (3 - 2 * part), 1.0)
+        part = _soft(distance / beyond.clamp(1e-3, widest))
+        weight = weight * torch.where(beyond > 0, part, 1.0)
     return weight
 
 
@@ -66,6 +81,12 @@ def exporting() -> bool:
     """Says whether a graph is being exported, in which nothing depends on data."""
     asked = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     return bool(asked())
+
+
+def _soft(share: Tensor) -> Tensor:
+    """Returns a passage from 0 to 1 without corners."""
+    share = share.clamp(0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def _steps(coordinates: Tensor) -> list[float]:

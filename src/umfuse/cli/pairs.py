@@ -90,6 +90,12 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "--rotation=LOW,HIGH",
     )
     pair.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="value of infrared pixels that are no data, such as 0 or -9999",
+    )
+    pair.add_argument(
         "--mirror",
         action="store_true",
         help="the infrared image has left and right exchanged",
@@ -219,7 +225,7 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
     """Writes the results of one pair and returns its alignment, if it was aligned."""
     from umfuse import fuse, register
 
-    ranges: Any = {"ir_range": options.ir_range, "vis_range": options.vis_range}
+    reading: Any = {name: getattr(options, name) for name in ("ir_range", "vis_range", "nodata")}
     failure: Any = {"on_failure": options.on_failure, "min_confidence": options.min_confidence}
     known: Any = {name: getattr(options, name) for name in ("fov", "rotation", "mirror")}
     result: Fusion | Registration
@@ -233,13 +239,13 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
             weights=model,
             **known,
             **failure,
-            **ranges,
+            **reading,
         )
         registration = result.registration
         result.save(pair.output, grey16=options.grey16)
     else:
         result = registration = register(
-            pair.infrared, pair.visible, weights=model, **known, **failure, **ranges
+            pair.infrared, pair.visible, weights=model, **known, **failure, **reading
         )
         result.save_infrared(pair.output)
     if registration is not None and pair.registration is not None:
@@ -252,7 +258,7 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
             registration.method,
         )
     if pair.sheet is not None:
-        write_sheet(pair, result, registration, **ranges)
+        write_sheet(pair, result, registration, **reading)
     return registration
 
 
@@ -283,6 +289,7 @@ def write_sheet(
     *,
     ir_range: Range | None = None,
     vis_range: Range | None = None,
+    nodata: float | None = None,
 ) -> None:
     """Writes the before/after picture of a pair that is done."""
     import numpy as np
@@ -291,7 +298,7 @@ def write_sheet(
     from umfuse import borders, draw, images, resampling
     from umfuse.api import Fusion
 
-    infrared = images.read(pair.infrared, name="infrared", range=ir_range)
+    infrared = images.read(pair.infrared, name="infrared", range=ir_range, nodata=nodata)
     visible = images.read(pair.visible, name="visible", range=vis_range or "dtype")
     height, width = visible.size
     before = infrared.luma[0, 0].numpy()

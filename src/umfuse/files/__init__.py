@@ -3,9 +3,17 @@
 Pillow reads and writes them; tifffile, if it is installed, the TIFFs that Pillow cannot.
 """
 
-from umfuse.files.opening import open_image, upright
+from umfuse.files.opening import declared_nodata, open_image, upright
 from umfuse.files.replacing import replacing
 from umfuse.files.saving import FLOAT_SLACK, save
 from umfuse.files.tiff import Array
 
-__all__ = ["FLOAT_SLACK", "Array", "open_image", "replacing", "save", "upright"]
+__all__ = [
+    "FLOAT_SLACK",
+    "Array",
+    "declared_nodata",
+    "open_image",
+    "replacing",
+    "save",
+    "upright",
+]

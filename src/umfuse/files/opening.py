@@ -98,10 +98,18 @@ def upright(image: Image.Image, name: str) -> Image.Image:
         ) from error
 
 
+def declared_nodata(image: Image.Image) -> float | None:
+    """The value that the file of an upright image says is no data; None if it says none."""
+    return tiff.number(image.info.get(tiff.NODATA_NAME))
+
+
 def _upright(image: Image.Image) -> Image.Image:
     # Pillow turns a TIFF while decoding it; asked before, exif_transpose would turn it again.
     image.load()
-    return ImageOps.exif_transpose(image)
+    upright = ImageOps.exif_transpose(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and tiff.NODATA in image.tag_v2:
+        upright.info[tiff.NODATA_NAME] = image.tag_v2[tiff.NODATA]
+    return upright
 
 
 def _is_deep_colour(image: Image.Image, header: bytes) -> bool:

@@ -12,9 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from umfuse import missing
+
 logger = logging.getLogger(__name__)
 
 Array: TypeAlias = NDArray[Any]
+
+NODATA, NODATA_NAME = 42113, "GDAL_NODATA"  # the tag that says which value is no data, as text
 
 # Everything that decoders are known to raise on a broken file.
 DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -42,6 +46,8 @@ def read(path: Path) -> Image.Image | Array | None:
                 array = np.moveaxis(array, 0, -1)
             tag = page.tags.get(274)
             orientation = int(tag.value) if tag is not None else 1
+            tag = page.tags.get(NODATA)
+            nodata = tag.value if tag is not None else None
     except (*DECODE_ERRORS, tifffile.TiffFileError, RuntimeError, KeyError) as error:
         logger.warning("%s: tifffile cannot read it (%s)", path, error)
         return None
@@ -52,5 +58,16 @@ def read(path: Path) -> Image.Image | Array | None:
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
     if array.ndim == 2 and array.dtype.kind == "f":
-        return Image.fromarray(np.ascontiguousarray(array, dtype=np.float32))
-    return array
+        image = Image.fromarray(np.ascontiguousarray(array, dtype=np.float32))
+        if nodata is not None:
+            image.info[NODATA_NAME] = nodata
+        return image
+    return missing.masked(array, number(nodata))
+
+
+def number(nodata: object) -> float | None:
+    """The number that the text of the tag GDAL_NODATA is; None if it is none."""
+    try:
+        return float(str(nodata).strip("\0 "))
+    except ValueError:
+        return None
