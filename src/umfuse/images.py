@@ -26,7 +26,15 @@ from PIL import Image
 from torch import Tensor
 
 from umfuse import borders, filters, missing
-from umfuse.files import FLOAT_SLACK, Array, declared_nodata, open_image, save, upright
+from umfuse.files import (
+    FLOAT_SLACK,
+    Array,
+    declare_nodata,
+    declared_nodata,
+    open_image,
+    save,
+    upright,
+)
 
 __all__ = ["ImageLike", "Picture", "Range", "read", "save"]
 
@@ -515,4 +523,9 @@ def _to_form(values: Tensor, lost: Tensor | None, form: Form) -> Image.Image | A
     array = np.ascontiguousarray(array)
     if form.masked:
         return np.ma.array(array, mask=mask, fill_value=form.blank)
-    return Image.fromarray(array) if form.kind == "pil" else array
+    if form.kind == "array":
+        return array
+    image = Image.fromarray(array)
+    if lost is not None:
+        declare_nodata(image, form.blank)
+    return image

@@ -89,7 +89,7 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
     """Writes one pair, its deformed infrared image and the truth."""
     import torch.nn.functional as F
 
-    from umfuse import geometry, images
+    from umfuse import geometry, images, resampling
     from umfuse.evaluate.dataset import write_displacement
     from umfuse.train.protocols import protocol
 
@@ -100,7 +100,13 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
         side = (options.size, options.size)
         for key, picture in (("ir", infrared), ("vis", visible)):
             values = F.interpolate(picture.values, side, mode="bilinear", antialias=True)
-            images.save(picture.give_back(values), paths[key])
+            missing = None
+            if picture.missing is not None:
+                small = F.interpolate(
+                    picture.missing.float(), side, mode="bilinear", antialias=True
+                )
+                missing = small > 0.5
+            images.save(picture.give_back(values, missing), paths[key])
         infrared = images.read(paths["ir"], range="minmax")  # rounded, as others see it
     elif infrared.size != visible.size:
         raise ValueError(
@@ -113,7 +119,10 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
     # Of the name, not of the place in the folder: a part of a data set has the same fields.
     drawn = protocol(options.protocol, infrared.size, zlib.crc32(f"{options.seed}/{name}".encode()))
     deformed, _ = geometry.warp(infrared.values, drawn.deform)
-    images.save(infrared.give_back(deformed), output / "ir_warp" / paths["ir"].name)
+    missing = None
+    if infrared.missing is not None:
+        missing = resampling.hidden(infrared.missing, geometry.to_coordinates(drawn.deform))
+    images.save(infrared.give_back(deformed, missing), output / "ir_warp" / paths["ir"].name)
     write_displacement(output / "displacement" / f"{name}.npz", drawn.restore, drawn.valid)
 
 

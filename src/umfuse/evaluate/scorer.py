@@ -92,6 +92,11 @@ class Ranges(NamedTuple):
 
 
 def _alike(picture: Picture, like: Picture | None) -> Picture:
+    if picture.missing is not None:
+        raise ValueError(
+            f"expected images that are data everywhere, got one with {int(picture.missing.sum())} "
+            "pixels that are none (NaN, or as its file says): scores are of all pixels, crop it"
+        )
     if like is not None and like.form.dtype == picture.form.dtype:
         picture = replace(picture, low=like.low, span=like.span)
     return picture

@@ -98,8 +98,13 @@ def upright(image: Image.Image, name: str) -> Image.Image:
         ) from error
 
 
+def declare_nodata(image: Image.Image, value: float) -> None:
+    """Says which value of an image is no data, which a TIFF of it says too."""
+    image.info[tiff.NODATA_NAME] = f"{value:.17g}"
+
+
 def declared_nodata(image: Image.Image) -> float | None:
-    """The value that the file of an upright image says is no data; None if it says none."""
+    """The value of an upright image that it, or its file, says is no data; None if neither does."""
     return tiff.number(image.info.get(tiff.NODATA_NAME))
 
 

@@ -56,9 +56,12 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
             f"{suffix!r}"
         )
     content = _encodable(image, format, path)
+    options = _SAVE_OPTIONS.get(format, {})
     with replacing(path) as file:
         if isinstance(content, Image.Image):
-            content.save(file, format, **_SAVE_OPTIONS.get(format, {}))
+            if format == "TIFF" and tiff.NODATA_NAME in content.info:
+                options = {**options, "tiffinfo": {tiff.NODATA: content.info[tiff.NODATA_NAME]}}
+            content.save(file, format, **options)
         else:
             tiff.library().imwrite(file, content, photometric="rgb")
 
