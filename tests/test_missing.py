@@ -105,6 +105,13 @@ def test_the_share_is_in_the_log(caplog):
     assert "infrared: 5 % of the pixels have no data" in caplog.text
 
 
+def test_the_share_of_bars_is_in_the_log(scene, model, caplog):
+    barred = np.pad(scene.infrared, ((16, 16), (0, 0)))
+    with caplog.at_level(logging.INFO, logger="umfuse"):
+        umfuse.register(barred, scene.visible, weights=model)
+    assert "infrared: 20 % of the pixels are bars" in caplog.text
+
+
 def test_integers_are_data_unless_said_otherwise():
     for array in (pattern("u1"), pattern("i2")):
         array[2:5, 3:9] = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,13 +259,19 @@ def _register(
     known: Known,
 ) -> tuple[Registration, Registration | None]:
     """Returns what is found, and the guess that it began with."""
+    guess = None
     if initial is not None:
         guess = _given(initial, infrared.size, visible.size, "initial")
-        return registering.from_guess(model, infrared, visible, guess), guess
-    if matcher is not None:
-        return registering.from_points(model, infrared, visible, matcher), None
-    guess = registering.resized(infrared.size, visible.size, known) if known else None
-    return registering.from_nothing(model, infrared, visible, known), guess
+        found = registering.from_guess(model, infrared, visible, guess)
+    elif matcher is not None:
+        found = registering.from_points(model, infrared, visible, matcher)
+    else:
+        guess = registering.resized(infrared.size, visible.size, known) if known else None
+        found = registering.from_nothing(model, infrared, visible, known)
+    if found.content is not None:
+        share = 1 - math.prod(found.content.size) / math.prod(infrared.size)
+        logger.info("infrared: %.3g %% of the pixels are bars", 100 * share)
+    return found, guess
 
 
 def _trusted(

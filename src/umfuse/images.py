@@ -462,7 +462,8 @@ def _mark(values: Tensor, name: str) -> str | None:
     remedy = (
         f"np.ma.masked_equal(image, {value:.9g})" if name == "visible" else f"nodata={value:.9g}"
     )
-    return f"{100 * share:.3g} % are exactly {value:.9g}: if these have no data, say {remedy}"
+    percent = f"{100 * share:.3g} % of the pixels"
+    return f"{percent} are exactly {value:.9g}: if these have no data, say {remedy}"
 
 
 def _extent(values: Tensor, lost: Tensor, *, percentile: bool) -> tuple[float, float]:
