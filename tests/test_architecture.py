@@ -19,18 +19,20 @@ MAY_IMPORT = {
     },
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("convert", "files", "resampling", "search", "weights"),
+        *("convert", "devices", "files", "pairing", "resampling", "search", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),
     "evaluate": {
-        *("api", "draw", "evaluate", "images", "metrics", "pipeline", "resampling", "weights"),
+        *("api", "draw", "evaluate", "images", "metrics", "pairing", "pipeline", "resampling"),
+        "weights",
     },
     "files": {"files"},
     "images": {"files"},
     "matching": set(),
     "metrics": {"metrics"},
     "networks": {"networks"},
+    "pairing": set(),
     "config": {"networks"},
     "pipeline": {"config", "devices", "networks", "pretrained", "resampling", "search"},
     "pretrained": {"config", "weights"},
@@ -42,9 +44,8 @@ MAY_IMPORT = {
     "weights": {"hub", "weights_folder"},
     "weights_folder": {"config", "hub"},
     "train": {
-        *("config", "devices", "draw", "images", "metrics", "networks", "pipeline", "resampling"),
-        *("search", "train"),
-        "weights",
+        *("config", "devices", "draw", "images", "metrics", "networks", "pairing", "pipeline"),
+        *("resampling", "search", "train", "weights"),
     },
 }
 

@@ -87,6 +87,121 @@ def test_folders_pair_by_stem(folders, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 3
 
 
+def test_one_folder_of_both_kinds(tmp_path, scene, capsys):
+    for stem in ("1", "2"):
+        images.save(scene.infrared, tmp_path / f"{stem}_T.png")
+        images.save(scene.visible, tmp_path / f"{stem}_V.jpg")
+    out = tmp_path / "out"
+    arguments = ["fuse", *[str(tmp_path)] * 2, "-o", str(out), "--no-align"]
+    assert cli.main(arguments) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["1.png", "2.png"]
+    arguments = ["fuse", *[str(tmp_path)] * 2, "-o", str(out / "x"), "--no-align"]
+    assert cli.main([*arguments, "--pair", "{a}_T,{a}_V", "--format", ".JPG"]) == 0
+    assert sorted(path.name for path in (out / "x").iterdir()) == ["1.jpg", "2.jpg"]
+
+
+def test_results_of_folders_of_folders(tmp_path, scene):
+    for name in ("s/lwir/1.png", "s/visible/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        images.save(scene.infrared if "lwir" in name else scene.visible, tmp_path / name)
+    out = tmp_path / "out"
+    arguments = ["register", *[str(tmp_path)] * 2, "-o", str(out), "--save-registration", str(out)]
+    assert cli.main([*arguments, "--pair", "kaist", "--min-confidence", "0"]) == 0
+    names = ["registrations.csv", "s/1.npz", "s/1.png"]
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()) == names
+
+
+def test_results_have_the_format_of_what_came(tmp_path, scene):
+    """A folder of float TIFFs, whose values no PNG can hold."""
+    for name in ("ir", "vis"):
+        (tmp_path / name).mkdir()
+    celsius = np.asarray(scene.infrared).astype(np.float32) / 100 - 273.15
+    grey = np.asarray(Image.fromarray(np.asarray(scene.visible)).convert("L"))
+    images.save(celsius, tmp_path / "ir/a.tif")
+    images.save(grey.astype(np.float32) / 255 * 4000, tmp_path / "vis/a.tiff")
+    folders = [str(tmp_path / name) for name in ("ir", "vis")]
+    ranges = ["--ir-range", "-20,60", "--vis-range", "0,4000", "--no-align"]
+    out = tmp_path / "out"
+    assert cli.main(["fuse", *folders, "-o", str(out), *ranges]) == 0
+    with Image.open(out / "a.tiff") as fused:
+        assert fused.mode == "F"
+        assert np.asarray(fused).max() > 1000
+    assert cli.main(["register", *folders, "-o", str(out), *ranges[:-1]]) == 0
+    with Image.open(out / "a.tif") as registered:
+        assert registered.mode == "F"
+        assert np.abs(np.median(registered) - np.median(celsius)) < 5
+
+
+def test_resume_leaves_out_what_is_there(folders, capsys):
+    arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
+    (folders / "vis/b.jpg").rename(folders / "b.jpg")
+    assert cli.main(arguments) == 1
+    (folders / "b.jpg").rename(folders / "vis/b.jpg")
+    before = (folders / "out/a.png").stat().st_mtime_ns
+    capsys.readouterr()
+    assert cli.main([*arguments, "--resume"]) == 0
+    said = capsys.readouterr()
+    assert "2 pairs are done already" in said.err
+    assert said.out.splitlines() == [str(folders / "out/b.png")]
+    assert (folders / "out/a.png").stat().st_mtime_ns == before
+    rows = table(folders / "out/registrations.csv")
+    assert sorted(row["pair"] for row in rows) == ["a", "b", "c"]
+    assert all(row["confidence"] and not row["error"] for row in rows)
+    assert cli.main([*arguments, "--resume"]) == 0
+    assert len(table(folders / "out/registrations.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: not enough memory"
+        ),
+    ],
+)
+def test_a_pair_too_large_for_the_memory_ends_no_run(folders, monkeypatch, capsys, error):
+    def fuse(infrared, visible, **options):
+        if infrared.stem == "b":
+            raise error
+        return SimpleNamespace(registration=None, save=lambda path, **options: None)
+
+    monkeypatch.setattr("umfuse.api.fuse", fuse)
+    arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
+    assert cli.main(arguments) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 2
+    assert "b.png" in said.err
+    assert "not enough memory" in said.err
+
+
+def test_an_error_of_ours_is_not_taken_for_a_lack_of_memory(folders, monkeypatch):
+    def fuse(infrared, visible, **options):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("umfuse.api.fuse", fuse)
+    arguments = ["fuse", str(folders / "ir"), str(folders / "vis"), "-o", str(folders / "out")]
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(arguments)
+
+
+@pytest.mark.parametrize("option", [["--range=-10,60"], ["--range", "-10,60"]])
+def test_ranges_may_be_negative(option, pair, tmp_path, monkeypatch):
+    seen = {}
+
+    def fuse(infrared, visible, **options):
+        seen.update(options)
+        return SimpleNamespace(registration=None, save=lambda path, **options: None)
+
+    monkeypatch.setattr("umfuse.api.fuse", fuse)
+    assert (
+        cli.main(["fuse", *pair, "-o", str(tmp_path / "o.png"), *option, "--rotation", "-4"]) == 0
+    )
+    assert seen["ir_range"] == (-10, 60)
+    assert seen["rotation"] == -4
+
+
 def test_folder_run_reports_what_is_wrong_and_goes_on(folders, capsys):
     damaged = folders / "ir/b.png"
     damaged.write_bytes(damaged.read_bytes()[:500])
@@ -114,7 +229,14 @@ def test_two_images_of_one_stem_are_reported(folders, capsys):
         (["fuse", "{ir}", "missing.png", "-o", "{out}"], "missing.png does not exist"),
         (["fuse", "{ir}", "{dir}", "-o", "{out}"], "not one of each"),
         (["fuse", "{ir}", "{vis}", "-o", "{dir}"], "is a folder"),
-        (["fuse", "{dir}", "{empty}", "-o", "{out}"], "no image in"),
+        (["fuse", "{dir}", "{empty}", "-o", "{out}"], "holds no image"),
+        (["fuse", "{ir}", "{ir}", "-o", "{out}"], "are one file"),
+        (["fuse", "{dir}", "{dir}", "--pair", "stem", "-o", "{out}"], "its own partner"),
+        (["fuse", "{dir}", "{dir}", "--pair", "odd", "-o", "{out}"], "expected one of stem, order"),
+        (["fuse", "{ir}", "{vis}", "-o", "{ir}"], "would take the place of an image"),
+        (["register", "{ir}", "{vis}", "-o", "{out}", "--sheet", "{vis}"], "would take the place"),
+        (["fuse", "{ir}", "{vis}", "-o", "{out}", "--pair", "order"], "are for folders"),
+        (["fuse", "{ir}", "{vis}", "-o", "{out}", "--format", "tif"], "are for folders"),
     ],
 )
 def test_usage_errors(arguments, message, pair, tmp_path, capsys):

@@ -35,3 +35,11 @@ def has_bf16(kind: str) -> bool:
     ask = cast("Callable[[], dict[str, Any]]", getattr(torch.cpu, "get_capabilities", dict))
     capabilities = ask()  # nothing is known before torch 2.11
     return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Says whether an error means that there is not enough memory, of whatever device."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    # The allocator of the CPU has no error of its own.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

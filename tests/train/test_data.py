@@ -40,14 +40,14 @@ def test_another_size_is_brought_to_the_visible_grid(pair_folders):
 def test_orphans_are_named_with_the_folder_that_lacks_them(pair_folders):
     ir, vis = pair_folders
     (vis / "b.png").unlink()
-    with pytest.raises(ValueError, match=r"1 images.*'b' is in '.*ir' but not in '.*vis'"):
+    with pytest.raises(ValueError, match=r"1 images.*b.png has no partner in .*vis; rename"):
         PairDataset(ir, vis)
 
 
 def test_one_stem_twice_is_refused(pair_folders):
     ir, vis = pair_folders
     Image.open(ir / "a.png").save(ir / "a.bmp")
-    with pytest.raises(ValueError, match="share a stem"):
+    with pytest.raises(ValueError, match="has the same stem"):
         PairDataset(ir, vis)
 
 
@@ -57,6 +57,14 @@ def test_missing_and_empty_folders_are_told_apart(tmp_path, pair_folders):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no image"):
         PairDataset(tmp_path / "empty", pair_folders[1])
+
+
+def test_pairs_by_a_rule(pair_folders):
+    for path in pair_folders[0].iterdir():
+        path.rename(path.with_name(f"{path.stem}_T.png"))
+    with pytest.raises(ValueError, match="say what their names are by templates"):
+        PairDataset(*pair_folders)
+    assert PairDataset(*pair_folders, pair="{stem}_T,{stem}").stems == ["a", "b", "c"]
 
 
 def test_only_and_without_choose_stems(pair_folders):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,8 @@ from umfuse.cli.common import UsageError
 
 __all__ = ["main"]
 
+NEGATIVE = re.compile(r"-[\d.][\d.e+-]*(,[\d.e+-]+)?")  # a number or two, the first below 0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code.
@@ -27,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: Words after the program's name; None means those of this process.
     """
     parser = _parser()
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     level = logging.WARNING - 10 * min(2, options.verbose)
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
@@ -41,6 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Returns words in which ``--range -10,60`` is ``--range=-10,60``: argparse sees an option."""
+    words: list[str] = []
+    for word in arguments:
+        if NEGATIVE.fullmatch(word) and words and words[-1].startswith("--"):
+            words[-1] += f"={word}"
+        else:
+            words.append(word)
+    return words
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -55,9 +55,9 @@ def _deform(options: argparse.Namespace) -> int:
 
     from huggingface_hub.utils import tqdm
 
-    from umfuse.evaluate.dataset import pair
+    from umfuse import pairing
 
-    pairs, problems = pair(folders)
+    pairs, problems = pairing.stems(folders)
     if not pairs:
         raise UsageError(f"no image in {folders['ir']} has a partner of the same stem")
     for name in ("ir", "vis", "ir_warp", "displacement"):

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from umfuse.cli.common import Commands, Options
-from umfuse.cli.pairs import Job, write_sheet
+from umfuse.cli.jobs import Job
+from umfuse.cli.pairs import write_sheet
 
 
 def add_commands(commands: Commands, shared: Options) -> None:
@@ -39,7 +40,7 @@ def _demo(options: argparse.Namespace) -> int:
     registration = fusion.registration
     if registration is None:
         raise TypeError("fuse returned no registration")
-    pair = Job(infrared, visible, folder / "fused.png", folder / "sheet.png")
+    pair = Job("demo", infrared, visible, folder / "fused.png", folder / "sheet.png")
     registration.save_infrared(folder / "registered.png")
     fusion.save(pair.output)
     write_sheet(pair, fusion, registration)

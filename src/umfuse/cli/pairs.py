@@ -11,9 +11,11 @@ import logging
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from umfuse.cli import jobs
 from umfuse.cli.common import Commands, Options, UsageError
+from umfuse.cli.jobs import Job
 from umfuse.cli.report import Report
 
 if TYPE_CHECKING:
@@ -29,16 +31,6 @@ EXIT_CODES = (
 )
 
 
-class Job(NamedTuple):
-    """The files of one pair, and where its results go."""
-
-    infrared: Path
-    visible: Path
-    output: Path
-    sheet: Path | None
-    registration: Path | None = None
-
-
 def add_commands(commands: Commands, shared: Options) -> None:
     """Adds the parsers of these commands."""
     model = argparse.ArgumentParser(add_help=False, parents=[shared.device])
@@ -46,21 +38,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "--weights", metavar="NAME", help="name, folder or Hub repository; default: embedded"
     )
     pair = argparse.ArgumentParser(add_help=False, parents=[model, shared.ranges])
-    pair.add_argument("infrared", type=Path, help="image, or a folder of images")
-    pair.add_argument("visible", type=Path, help="image, or a folder paired with it by stem")
-    pair.add_argument(
-        "-o", "--output", type=Path, required=True, help="image, or a folder for folders"
-    )
-    pair.add_argument(
-        "--sheet", type=Path, help="also write a before/after picture (a folder for folders)"
-    )
-    pair.add_argument(
-        "--save-registration",
-        type=Path,
-        metavar="FILE",
-        help="also write the registration, .npz (a folder for folders)",
-    )
-
+    jobs.add_options(pair)
     pair.add_argument(
         "--report",
         type=Path,
@@ -86,8 +64,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
         "--rotation",
         type=_numbers,
         metavar="DEGREES",
-        help="by which the infrared image is turned clockwise against the visible one, or "
-        "--rotation=LOW,HIGH",
+        help="by which the infrared image is turned clockwise against the visible one, or LOW,HIGH",
     )
     pair.add_argument(
         "--nodata",
@@ -140,17 +117,13 @@ def add_commands(commands: Commands, shared: Options) -> None:
 
 
 def _pairs_command(options: argparse.Namespace) -> int:
-    pairs, problems = _pairs(options)
+    pairs, problems = jobs.find(options)
     for problem in problems:
         print(f"umfuse: {problem}", file=sys.stderr)
-    if not pairs:
-        raise UsageError(
-            f"no image in {options.infrared} has a partner of the same stem in {options.visible}"
-        )
 
     from huggingface_hub.utils import tqdm
 
-    from umfuse import Registration, RegistrationError, load
+    from umfuse import Registration, RegistrationError, devices, load
     from umfuse.search import Known
 
     if options.save_registration is not None and options.no_align:
@@ -166,52 +139,26 @@ def _pairs_command(options: argparse.Namespace) -> int:
     model = load(options.weights, device=options.device)
     failed = len(problems)
     bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
-    with Report(_report_path(options)) as report:
+    with Report(_report_path(options), resume=options.resume) as report:
         for problem in problems:
             report.add("", None, problem)
         for pair in cast("Iterable[Job]", bar):
             try:
-                report.add(pair.infrared.stem, _one_pair(pair, model, options))
+                report.add(pair.name, _one_pair(pair, model, options))
                 print(pair.output, flush=True)
-            except (OSError, TypeError, ValueError) as error:
+            except (OSError, TypeError, ValueError, MemoryError, RuntimeError) as error:
+                said = str(error)
+                if devices.is_out_of_memory(error):
+                    said = "there is not enough memory for images of this size: reduce them"
+                elif isinstance(error, RuntimeError):
+                    raise
                 failed += 1
                 found = error.registration if isinstance(error, RegistrationError) else None
-                report.add(pair.infrared.stem, found, str(error))
-                tqdm.write(f"umfuse: {pair.infrared} + {pair.visible}: {error}", file=sys.stderr)
+                report.add(pair.name, found, said)
+                tqdm.write(f"umfuse: {pair.infrared} + {pair.visible}: {said}", file=sys.stderr)
     if failed:
         print(f"umfuse: {failed} of {len(pairs) + len(problems)} failed", file=sys.stderr)
     return int(failed > 0)
-
-
-def _pairs(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
-    """Returns the pairs to work on, and a line for each image that has no partner."""
-    infrared, visible, output = options.infrared, options.visible, options.output
-    for path in (infrared, visible):
-        if not path.exists():
-            raise UsageError(f"{path} does not exist")
-    if infrared.is_dir() != visible.is_dir():
-        raise UsageError("infrared and visible must be two images or two folders, not one of each")
-    if not infrared.is_dir():
-        if output.is_dir():
-            raise UsageError(f"{output} is a folder: give the name of the image to write")
-        return [Job(infrared, visible, output, options.sheet, options.save_registration)], []
-    for path in (output, options.sheet, options.save_registration):
-        if path is not None:
-            path.mkdir(parents=True, exist_ok=True)
-    from umfuse.evaluate.dataset import pair
-
-    found, problems = pair({"infrared": infrared, "visible": visible})
-    pairs = [
-        Job(
-            files["infrared"],
-            files["visible"],
-            output / f"{stem}.png",
-            options.sheet and options.sheet / f"{stem}.png",
-            options.save_registration and options.save_registration / f"{stem}.npz",
-        )
-        for stem, files in found.items()
-    ]
-    return pairs, problems
 
 
 def _report_path(options: argparse.Namespace) -> Path | None:

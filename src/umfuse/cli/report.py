@@ -22,11 +22,12 @@ class Report:
 
     Args:
         path: The CSV, replaced at once; None writes nothing.
+        resume: Keep what the CSV says of pairs that went well and are not looked at again.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, *, resume: bool = False) -> None:
         self.path = path
-        self.rows: list[tuple[str, ...]] = []
+        self.rows = _read(path) if resume and path is not None and path.is_file() else {}
         self.written = -math.inf
 
     def __enter__(self) -> Report:
@@ -47,7 +48,7 @@ class Report:
         numbers = [getattr(registration, name, math.nan) for name in NUMBERS]
         known = ["" if math.isnan(number) else f"{number:.6g}" for number in numbers]
         method = "" if registration is None else registration.method
-        self.rows.append((pair, method, *known, " ".join(error.split())))
+        self.rows[pair or error] = (pair, method, *known, " ".join(error.split()))
         if time.monotonic() - self.written > PAUSE:
             self._write()
 
@@ -57,7 +58,16 @@ class Report:
         from umfuse import files
 
         text = io.StringIO(newline="")
-        csv.writer(text).writerows((COLUMNS, *self.rows))
+        csv.writer(text).writerows((COLUMNS, *self.rows.values()))
         with files.replacing(self.path) as file:
             file.write(text.getvalue().encode("utf-8"))
         self.written = time.monotonic()
+
+
+def _read(path: Path) -> dict[str, tuple[str, ...]]:
+    """Returns the rows of pairs that went well, by their names; none of another kind of table."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = csv.DictReader(file)
+        if tuple(rows.fieldnames or ()) != COLUMNS:
+            return {}
+        return {row["pair"]: tuple(row.values()) for row in rows if not row["error"]}

@@ -24,8 +24,7 @@ from typing import Literal, cast
 
 from huggingface_hub.utils import tqdm
 
-from umfuse import api, weights
-from umfuse.evaluate.dataset import pair
+from umfuse import api, pairing, weights
 from umfuse.evaluate.fusion import FusionScorer
 from umfuse.evaluate.registration import RegistrationScorer, truth_of
 from umfuse.evaluate.report import Metric, Report, Scores, Summary
@@ -117,7 +116,7 @@ def evaluate(
         if not folder.is_dir():
             raise EvaluationError(f"the folder {folder} does not exist")
 
-    pairs, problems = pair(folders)
+    pairs, problems = pairing.stems(folders)
     scores = dict[str, dict[str, Scores]]()
     bar = tqdm(pairs.items(), disable=len(pairs) < 2, unit="pair", name="umfuse.evaluate")
     for name, files in cast("Iterable[tuple[str, Files]]", bar):

@@ -18,45 +18,12 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm"})
-
-
-def pair(folders: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Pairs the images of folders by their stem.
-
-    Args:
-        folders: Two or more, by what they hold.
-
-    Returns:
-        By stem, in order, the image of every folder; and a line for each stem that a folder lacks
-        and each image that shares its stem with another one.
-
-    Raises:
-        OSError: If a folder cannot be listed.
-    """
-    problems = set[str]()
-    found = dict[str, dict[str, Path]]()
-    for key, folder in folders.items():
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-                continue
-            files = found.setdefault(path.stem, {})
-            if key in files:
-                problems.add(f"{path} has the same stem as {files[key]}")
-            files.setdefault(key, path)
-    for files in found.values():
-        one = next(iter(files.values()))
-        problems |= {f"{one} has no partner in {folders[key]}" for key in folders.keys() - files}
-    complete = {stem: found[stem] for stem in sorted(found) if found[stem].keys() == folders.keys()}
-    return complete, sorted(problems)
 
 
 def read_displacement(path: Path) -> tuple[Tensor, Tensor]:

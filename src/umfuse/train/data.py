@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from typing_extensions import Self
 
-from umfuse import geometry, images
+from umfuse import geometry, images, pairing
 from umfuse.images import Range
 from umfuse.train.align import Aligner, Place
 from umfuse.train.types import Pair, Pairs
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"})
 ROOM = 2 << 30  # bytes of images that a dataset keeps in memory if nothing else is said
 
 
@@ -42,6 +41,7 @@ class PairDataset(Dataset[Pair]):
     Args:
         ir_dir: Folder of the infrared images.
         vis_dir: Folder of the visible images.
+        pair: How the images are paired, a rule of `umfuse.pairing`; by default by stem.
         only: Stems to keep; None keeps all.
         without: Stems to leave out, such as those held out for validation.
         align: Brings pairs on one grid that are not.
@@ -66,6 +66,7 @@ class PairDataset(Dataset[Pair]):
         ir_dir: str | os.PathLike[str],
         vis_dir: str | os.PathLike[str],
         *,
+        pair: str | None = None,
         only: Sequence[str] | None = None,
         without: Sequence[str] = (),
         align: Aligner | None = None,
@@ -73,26 +74,24 @@ class PairDataset(Dataset[Pair]):
         vis_range: Range | None = None,
         cache: int = ROOM,
     ) -> None:
-        infrared, visible = _by_stem(Path(ir_dir)), _by_stem(Path(vis_dir))
-        orphans = sorted(infrared.keys() ^ visible.keys())
-        if orphans:
-            first = orphans[0]
-            there, missing = (ir_dir, vis_dir) if first in infrared else (vis_dir, ir_dir)
+        folders = Path(ir_dir), Path(vis_dir)
+        for folder in folders:
+            if not folder.is_dir():
+                raise ValueError(f"{str(folder)!r} is not a folder of images")
+        files, problems = pairing.find(*folders, pair)
+        if problems:
             raise ValueError(
-                f"{len(orphans)} images have no partner of the same stem; {first!r} is in "
-                f"{os.fspath(there)!r} but not in {os.fspath(missing)!r}: rename it or move it away"
+                f"{len(problems)} images cannot be paired: {problems[0]}; rename it or move it away"
             )
-        unknown = sorted({*(only or ()), *without} - infrared.keys())
+        unknown = sorted({*(only or ()), *without} - files.keys())
         if unknown:
             raise ValueError(f"no pair is called {unknown[0]!r} in {os.fspath(ir_dir)!r}")
         self.stems = [
-            stem
-            for stem in sorted(infrared)
-            if stem not in without and (only is None or stem in only)
+            stem for stem in files if stem not in without and (only is None or stem in only)
         ]
         if not self.stems:
-            raise ValueError(f"no pairs are left of the {len(infrared)} in {os.fspath(ir_dir)!r}")
-        self._files = {stem: (infrared[stem], visible[stem]) for stem in self.stems}
+            raise ValueError(f"no pairs are left of the {len(files)} in {os.fspath(ir_dir)!r}")
+        self._files = files
         self._ranges: tuple[Range | None, Range | None] = (ir_range, vis_range)
         self._room = cache
         self._decoded = _Cache(cache)
@@ -236,18 +235,3 @@ class _Cache:
             self._room -= size
             self._kept[index] = made
         return dict(made)
-
-
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise ValueError(f"{str(folder)!r} is not a folder of images")
-    files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        if path.stem in files:
-            raise ValueError(f"{str(path)!r} and {files[path.stem].name!r} share a stem")
-        files[path.stem] = path
-    if not files:
-        raise ValueError(f"{str(folder)!r} holds no image; known suffixes: {sorted(SUFFIXES)}")
-    return files
