@@ -44,8 +44,8 @@ MAY_IMPORT = {
     "weights": {"hub", "weights_folder"},
     "weights_folder": {"config", "hub"},
     "train": {
-        *("config", "devices", "draw", "images", "metrics", "networks", "pairing", "pipeline"),
-        *("resampling", "search", "train", "weights"),
+        *("config", "devices", "draw", "files", "images", "metrics", "networks", "pairing"),
+        *("pipeline", "resampling", "search", "train", "weights"),
     },
 }
 

@@ -141,6 +141,15 @@ def test_pairs_that_are_not_registered_are_aligned_first(folder, tmp_path, capsy
     assert "distance" not in line or line["distance"] == 0
 
 
+def test_pairs_that_do_not_lie_on_each_other_are_refused(folder, tmp_path, capsys):
+    run = tmp_path / "run"
+    words = ("--stage", "difn", "--ir", folder / "raw", "--vis", folder / "vis", "--out", run)
+    words += ("--from", "embedded", "--steps", 1)
+    assert train(*words) == 1
+    assert "--yes-registered" in capsys.readouterr().err
+    assert train(*words, "--yes-registered") == 0
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -20,8 +20,8 @@ WHAT = ("registration", "fusion", "translation", "joint", "all")
 NETWORKS = {"mrrn": "registration", "difn": "fusion", "cpstn": "translation"}  # by their trainings
 NOTE = "run.json"  # what a run was asked for, beside its checkpoints
 KEPT = (
-    *("what", "ir", "vis", "source", "recipe", "unregistered", "held_out", "ir_range", "vis_range"),
-    *("features", "steps", "batch", "lr", "seed"),
+    *("what", "ir", "vis", "pair", "source", "recipe", "unregistered", "yes_registered"),
+    *("held_out", "ir_range", "vis_range", "features", "steps", "batch", "lr", "seed"),
 )
 
 
@@ -54,10 +54,21 @@ def add_commands(commands: Commands, shared: Options) -> None:
     )
     train.add_argument("--recipe", choices=("default", "paper"), default="default")
     train.add_argument(
+        "--pair",
+        metavar="RULE",
+        help="how images are paired, as for umfuse fuse; default: by stem",
+    )
+    aligned = train.add_mutually_exclusive_group()
+    aligned.add_argument(
         "--unregistered",
         action="store_true",
         help="the pairs are not aligned: align them first; registration then trains without "
         "known displacement",
+    )
+    aligned.add_argument(
+        "--yes-registered",
+        action="store_true",
+        help="the pairs are aligned, whatever a look at some of them says",
     )
     train.add_argument(
         "--held-out",
@@ -116,6 +127,7 @@ def _train(options: argparse.Namespace) -> int:
     features = None if options.features is None else perceptual.load(options.features)
     trainings = dict(_trainings(options))
     pairs = _pairs(options, model)
+    registered = False if options.unregistered else True if options.yes_registered else None
     for name, what in trainings.items():
         folder = options.out if len(trainings) == 1 else options.out / name
         print(f"umfuse: {name}, in {folder}", file=sys.stderr)
@@ -129,7 +141,7 @@ def _train(options: argparse.Namespace) -> int:
             lr=options.lr,
             seed=options.seed,
             device=options.device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            registered=not options.unregistered,
+            registered=registered,
             held_out=options.held_out,
             features=features,
             workers=options.workers,
@@ -165,20 +177,14 @@ def _pairs(options: argparse.Namespace, model: Umfuse) -> PairDataset:
         # Networks that start anew align nothing: search alone does.
         known = None if options.source is None else model
         aligner = Aligner(known, folder=options.out / "aligned")
-    pairs = PairDataset(
+    return PairDataset(
         options.ir,
         options.vis,
+        pair=options.pair,
         align=aligner,
         ir_range=options.ir_range,
         vis_range=options.vis_range,
     )
-    if pairs.dropped:
-        print(
-            f"umfuse: {len(pairs.dropped)} pairs are left out, their alignment is doubtful: "
-            f"{', '.join(pairs.dropped)}",
-            file=sys.stderr,
-        )
-    return pairs
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

@@ -124,7 +124,7 @@ class PairDataset(Dataset[Pair]):
         self.align, self._places, self.confidence, self.dropped = align, {}, {}, []
         bar: Any = tqdm(self.stems, desc="aligning", unit="pair", name="umfuse.align")
         for stem in bar:
-            place = align.find(*self._read(stem))
+            place = align.find(*self.as_read(stem))
             self.confidence[stem] = float(place.confidence)
             if align.usable(place):
                 self._places[stem] = place
@@ -148,7 +148,7 @@ class PairDataset(Dataset[Pair]):
 
     def _decode(self, index: int) -> Pair:
         stem = self.stems[index]
-        infrared, visible = self._read(stem)
+        infrared, visible = self.as_read(stem)
         source = (infrared.shape[-2], infrared.shape[-1])
         target = (visible.shape[-2], visible.shape[-1])
         if self.align is not None:
@@ -158,7 +158,15 @@ class PairDataset(Dataset[Pair]):
             infrared = geometry.sample(infrared, resized)[0]
         return {"infrared": infrared[0].contiguous(), "visible": visible[0].contiguous()}
 
-    def _read(self, stem: str) -> tuple[Tensor, Tensor]:
+    def as_read(self, stem: str) -> tuple[Tensor, Tensor]:
+        """Returns a pair as its files have it, of sizes of their own; also one that was dropped.
+
+        Args:
+            stem: The name of the pair.
+
+        Returns:
+            Infrared ``(1, 1, h, w)`` and visible ``(1, 3, H, W)`` in [0, 1].
+        """
         (ir_file, vis_file), (ir_range, vis_range) = self._files[stem], self._ranges
         infrared = images.read(ir_file, name="infrared", range=ir_range)
         return infrared.luma, images.read(vis_file, name="visible", range=vis_range).rgb

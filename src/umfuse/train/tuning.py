@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import torch
 
 from umfuse.pipeline import Umfuse
-from umfuse.train import recipes, run
+from umfuse.train import look, recipes, run
 from umfuse.train.align import Aligner
 from umfuse.train.data import PairDataset, hold_out
 from umfuse.train.distributed import is_first
@@ -37,7 +37,7 @@ def fine_tune(
     lr: float | None = None,
     seed: int | None = None,
     device: str | torch.device | None = None,
-    registered: bool = True,
+    registered: bool | None = None,
     held_out: float | Pairs = 0.0,
     features: Perceptual | None = None,
     workers: int | None = None,
@@ -63,10 +63,12 @@ def fine_tune(
         lr: Peak learning rate.
         seed: Of everything that is random.
         device: Where to train; the recipes say where the model is.
-        registered: Whether both images of a pair show the same place at the same pixel. Otherwise
+        registered: Whether both images of a pair show the same place at the same pixel. If not,
             folders and a `PairDataset` are aligned first by the model's whole pipeline, kept in
-            ``out/aligned``, and registration trains without known displacement. Pairs that have
-            an aligner, and datasets of another kind, are taken as they come.
+            ``out/aligned`` with a list and a picture of those that are left out, and registration
+            trains without known displacement. None takes them for registered after a look at some
+            of them by the search; True does without the look. Pairs that have an aligner, and
+            datasets of another kind, are taken as they come.
         held_out: Share of the pairs to validate on, or other pairs; the run then loads, and is
             returned, as its best checkpoint.
         features: Of perceptual terms, in place of those that the recipe names.
@@ -75,10 +77,11 @@ def fine_tune(
         started: As `fit`.
 
     Raises:
-        ValueError: If there is no such ``what``, the pairs are none, or as `fit` and `PairDataset`.
+        ValueError: If there is no such ``what``, the pairs are none, are not registered or cannot
+            be read, or as `fit` and `PairDataset`.
         WeightsError: If the features that the recipe names cannot be loaded.
     """
-    chosen = dict(_recipes(what, registered=registered))
+    chosen = dict(_recipes(what, registered=registered is not False))
     asked: dict[str, Any] = {
         "steps": steps,
         "batch": batch,
@@ -90,7 +93,7 @@ def fine_tune(
     }
     changes = {name: value for name, value in asked.items() if value is not None}
     with own_randomness(model.device):
-        whole = _aligned(pairs, model, Path(out), registered=registered)
+        whole = _ready(pairs, model, Path(out), registered=registered)
         if isinstance(held_out, float | int):
             rest, held = hold_out(whole, held_out)
         else:
@@ -124,10 +127,17 @@ def _recipes(what: What | Recipe, *, registered: bool) -> Iterator[tuple[str, Re
         yield name if what == "all" else "", recipe
 
 
-def _aligned(pairs: Pairs | Folders, model: Umfuse, out: Path, *, registered: bool) -> Pairs:
-    """Returns pairs that are on one grid."""
+def _ready(pairs: Pairs | Folders, model: Umfuse, out: Path, *, registered: bool | None) -> Pairs:
+    """Returns pairs that are on one grid and can be read."""
     if isinstance(pairs, tuple):
         pairs = PairDataset(*cast("Folders", pairs))
-    if registered or not isinstance(pairs, PairDataset) or pairs.align is not None:
-        return cast("Pairs", pairs)
-    return pairs.aligned(Aligner(model, folder=out / "aligned"))
+    if not isinstance(pairs, PairDataset):
+        return pairs
+    if pairs.align is None and registered is False:
+        pairs = pairs.aligned(Aligner(model, folder=out / "aligned"))
+    if is_first():
+        look.left_out(pairs, out / "aligned")
+    look.opened(pairs)
+    if pairs.align is None and registered is None:
+        look.registered(pairs)
+    return pairs
