@@ -382,6 +382,7 @@ PUBLIC = {
     "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
     "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
+    "band: 'int | None' = None, vis_band: 'Band | None' = None, "
     "weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Fusion'",
     "load": "(source: 'str | os.PathLike[str] | None' = None, *, device: 'Device | None' = None, "
@@ -392,6 +393,7 @@ PUBLIC = {
     "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
     "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
+    "band: 'int | None' = None, vis_band: 'Band | None' = None, "
     "weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Registration'",
 }

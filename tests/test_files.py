@@ -2,18 +2,22 @@ from __future__ import annotations
 
 import errno
 import os
-import struct
-import zlib
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from benchmarks import files
 from patterns import HEIGHT, WIDTH, as_array, pattern
 from PIL import Image
 
 from umfuse.files import save
 from umfuse.images import read
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123\n"
+
 
 # ---- opening ------------------------------------------------------------------------
 
@@ -132,34 +136,136 @@ def test_16_bit_colour_planar_tiff(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "a.tif").values[0, 2].numpy(), array[..., 2])
 
 
-def test_16_bit_colour_without_tifffile_is_warned_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tifffile = pytest.importorskip("tifffile")
-    tifffile.imwrite(tmp_path / "a.tif", pattern("u2", 3), photometric="rgb")
-    monkeypatch.setitem(__import__("sys").modules, "tifffile", None)
-    picture = read(tmp_path / "a.tif")
-    assert picture.values.max() <= 255
-    assert "16-bit colour, which is read as 8-bit" in caplog.text
+def test_16_bit_colour_tiff_needs_tifffile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tifffile")
+    array, path = pattern("u2", 3), tmp_path / "a.tif"
+    save(array, path)
+    with Image.open(path) as opened, pytest.raises(ValueError, match="pass the path of its file"):
+        read(opened)
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    with pytest.raises(
+        ValueError, match=r"infrared: .*needs tifffile: pip install 'umfuse\[tiff\]'"
+    ):
+        read(path, name="infrared")
     with pytest.raises(ValueError, match=r"needs tifffile; pip install 'umfuse\[tiff\]'"):
-        save(pattern("u2", 3), tmp_path / "b.tif")
+        save(array, tmp_path / "b.tif")
 
 
-def test_16_bit_colour_png_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    array = pattern(">u2", 3)
-    rows = b"".join(b"\0" + row.tobytes() for row in array)
+def test_compressed_tiff_needs_imagecodecs(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pytest.importorskip("imagecodecs")
+    array, path = pattern("u4"), tmp_path / "a.tif"
+    tifffile.imwrite(path, array, compression="lzw")
+    np.testing.assert_array_equal(read(path).values[0, 0].numpy(), array)
+    # In another process, because tifffile imports its codecs once.
+    script = (
+        "import sys; sys.modules['imagecodecs'] = None\n"
+        "from umfuse.images import read\n"
+        f"read({str(path)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "is a kind of TIFF that needs imagecodecs: pip install 'umfuse[tiff]'" in done.stderr
 
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
 
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)
-    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + data)
-    picture = read(tmp_path / "a.png")
-    assert "16-bit colour, which is read as 8-bit" in caplog.text
-    assert np.abs(picture.rgb[0].movedim(0, -1).numpy() - array / 65535).max() < 1 / 200
+def test_damaged_tiff_of_tifffile(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, pattern("f8"))
+    whole = path.read_bytes()
+    for keep in (len(whole) - 100, 6):
+        path.write_bytes(whole[:keep])
+        with pytest.raises(ValueError, match=r"truncated or damaged|no format that can be read"):
+            read(path)
+
+
+def test_tiff_of_colours_that_are_not_grey_or_rgb(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", pattern("u2", 4), photometric="separated")
+    with pytest.raises(ValueError, match="colours SEPARATED, which is not read exactly; convert"):
+        read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_an_opened_deep_png_is_refused(tmp_path: Path, mode: str) -> None:
+    kind, channels = {"LA": (4, 2), "RGB": (2, 3), "RGBA": (6, 4)}[mode]
+    content, expected = files.png(kind, channels, interlaced=False)
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with Image.open(path) as opened, pytest.raises(ValueError, match="pass the path of its file"):
+        read(opened)
+    picture = read(path)
+    back = as_array(picture.give_back(picture.values))
+    assert back.dtype == np.uint16
+    np.testing.assert_array_equal(back, expected)
+
+
+def test_truncated_deep_files(tmp_path: Path) -> None:
+    for name, content in {
+        "a.png": files.png(2, 3, interlaced=False)[0],
+        "a.ppm": files.pnm(3, 65535, words=False)[0],
+        "b.ppm": files.pnm(3, 65535, words=True)[0],
+    }.items():
+        (tmp_path / name).write_bytes(content[: len(content) // 2])
+        with pytest.raises(ValueError, match="truncated or damaged"):
+            read(tmp_path / name)
+
+
+def test_heic_needs_pillow_heif(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pillow_heif")
+    content, expected = files.heic("8 bits", 3)
+    path = tmp_path / "a.heic"
+    path.write_bytes(content)
+    picture = read(path)
+    back = picture.give_back(picture.values)
+    assert isinstance(back, Image.Image)
+    np.testing.assert_array_equal(np.asarray(back), expected)
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="truncated or damaged"):
+        read(path)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(ValueError, match=r"visible: .*pip install 'umfuse\[heif\]', or convert"):
+        read(path, name="visible")
+
+
+@pytest.mark.parametrize(("format", "suffix"), [("SGI", ".rgb"), ("JPEG2000", ".jp2")])
+def test_depth_that_pillow_would_reduce(tmp_path: Path, format: str, suffix: str) -> None:
+    image, path = Image.fromarray(pattern("u1")), tmp_path / f"a{suffix}"
+    image.save(path, format)
+    np.testing.assert_array_equal(read(path).values[0, 0].numpy(), np.asarray(image))
+    if format == "SGI":
+        image.save(path, format, bpc=2)
+    else:
+        Image.fromarray(pattern("u2")).save(path, format)
+    with pytest.raises(ValueError, match=f"{format} of more than 8 bits is not read exactly"):
+        read(path)
+
+
+def test_deep_avif_is_refused(tmp_path: Path) -> None:
+    imagecodecs = pytest.importorskip("imagecodecs")
+    path = tmp_path / "a.avif"
+    path.write_bytes(imagecodecs.avif_encode(pattern("u1", 3), level=100))
+    assert read(path).channels == 3
+    deep = imagecodecs.avif_encode(pattern("u2", 3) >> 6, level=100, bitspersample=10)
+    path.write_bytes(deep)
+    with pytest.raises(ValueError, match="AVIF of more than 8 bits is not read exactly"):
+        read(path)
+
+
+def test_a_git_lfs_pointer_is_no_image(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_text(POINTER)
+    with pytest.raises(ValueError, match=r"a\.png is a Git LFS pointer.*run `git lfs pull`"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("a.MP4", r"`ffmpeg -i a\.MP4 frames/%05d\.png`"), ("a.seq", "export its frames")],
+)
+def test_videos_are_no_images(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / name).write_bytes(bytes(100))
+    with pytest.raises(ValueError, match=rf"infrared: .*an image is expected; .*{remedy}"):
+        read(tmp_path / name, name="infrared")
 
 
 def test_8_bit_and_16_bit_grey_files_log_nothing(
@@ -169,18 +275,6 @@ def test_8_bit_and_16_bit_grey_files_log_nothing(
         save(array, tmp_path / name)
         read(tmp_path / name)
     assert not caplog.records
-
-
-@pytest.mark.parametrize("suffix", [".tif", ".gif"])
-def test_the_first_of_several_frames_is_used(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
-) -> None:
-    first, second = (Image.fromarray(pattern("u1", seed=seed)) for seed in (1, 2))
-    path = tmp_path / f"a{suffix}"
-    first.save(path, save_all=True, append_images=[second])
-    picture = read(path)
-    assert "several frames, the first is used" in caplog.text
-    np.testing.assert_array_equal(picture.values[0, 0].numpy(), np.asarray(first))
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:

@@ -409,8 +409,8 @@ def test_other_tensor_dtypes_are_refused(dtype: torch.dtype) -> None:
     [
         ((), "one image at a time"),
         ((20,), "one image at a time"),
-        ((12, 20, 5), "pick the channels"),
-        ((12, 20, 2), "pick the channels"),
+        ((12, 20, 5), "say which one to use, band=0 to band=4"),
+        ((12, 20, 2), "say which one to use, band=0 to band=1"),
         ((3, 12, 20), r"np.moveaxis\(array, 0, -1\)"),
         ((2, 12, 20, 3), "one image at a time"),
     ],
@@ -423,12 +423,12 @@ def test_other_array_shapes_are_refused(shape: tuple[int, ...], remedy: str) -> 
 @pytest.mark.parametrize(
     ("shape", "remedy"),
     [
-        ((), "pick channels"),
-        ((20,), "pick channels"),
-        ((5, 12, 20), "pick channels"),
-        ((2, 12, 20), "pick channels"),
+        ((), "pass one image"),
+        ((20,), "pass one image"),
+        ((5, 12, 20), "say which one to use, band=0 to band=4"),
+        ((2, 12, 20), "say which one to use, band=0 to band=1"),
         ((12, 20, 3), r"movedim\(-1, -3\)"),
-        ((1, 1, 1, 12, 20), "pick channels"),
+        ((1, 1, 1, 12, 20), "pass one image"),
     ],
 )
 def test_other_tensor_shapes_are_refused(shape: tuple[int, ...], remedy: str) -> None:

@@ -294,6 +294,17 @@ def test_damaged_file_is_reported(folder, file):
         weights.read(folder, cpstn=True)
 
 
+@pytest.mark.parametrize("file", ALL)
+def test_a_git_lfs_pointer_is_told_as_such(folder, file):
+    path = folder / file
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 123\n")
+    said = rf"{re.escape(str(path))} is a Git LFS pointer.*run `git lfs pull`"
+    with pytest.raises(weights.WeightsError, match=said):
+        weights.read(folder, cpstn=True)
+    with pytest.raises(weights.WeightsError, match=said):
+        weights.check(path, "0" * 64, "install umfuse again")
+
+
 def test_a_tensor_that_two_files_hold_is_refused(folder):
     shutil.copy(folder / weights.MODEL, folder / weights.CPSTN)
     with pytest.raises(weights.WeightsError, match=r"both files hold layer\.weight"):

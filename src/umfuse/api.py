@@ -17,7 +17,7 @@ from torch import Tensor
 
 from umfuse import devices, draw, images, registering
 from umfuse import weights as weights_
-from umfuse.images import ImageLike, Picture, Range
+from umfuse.images import Band, ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
 from umfuse.pipeline import DOUBTFUL, Precision, Umfuse
 from umfuse.registration import AnyImage, Registration, RegistrationError
@@ -106,6 +106,8 @@ def register(
     ir_range: Range | None = None,
     vis_range: Range | None = None,
     nodata: float | None = None,
+    band: int | None = None,
+    vis_band: Band | None = None,
     weights: WeightsLike | None = None,
     device: Device | None = None,
 ) -> Registration:
@@ -143,6 +145,9 @@ def register(
             ([0, 1] for floats).
         nodata: The value of infrared pixels that are no data, such as 0 or -9999. NaN, masked
             pixels and the value in the TIFF tag GDAL_NODATA are no data in either image.
+        band: Which channel of the infrared image is used, or which page of a file of several pages,
+            counted from 0. What is given back is grey then.
+        vis_band: The same of the visible image; three of them, (red, green, blue), give colour.
         weights: As in `load`, or a model that was loaded before.
         device: As in `load`; not together with a model, which stays where it is.
 
@@ -156,7 +161,7 @@ def register(
     known = Known(fov, rotation, mirror)
     _check_options(on_failure, min_confidence, matcher, initial, known, ("warn", "raise", "return"))
     model = _model(weights, device)
-    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata)
+    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata, band, vis_band)
     found, guess = _register(model, infrared, visible, matcher, initial, known)
     return _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
 
@@ -177,6 +182,8 @@ def fuse(
     ir_range: Range | None = None,
     vis_range: Range | None = None,
     nodata: float | None = None,
+    band: int | None = None,
+    vis_band: Band | None = None,
     weights: WeightsLike | None = None,
     device: Device | None = None,
 ) -> Fusion:
@@ -203,6 +210,8 @@ def fuse(
         ir_range: As in `register`.
         vis_range: As in `register`.
         nodata: As in `register`; the visible image is shown there.
+        band: As in `register`.
+        vis_band: As in `register`.
         weights: As in `load`, or a model that was loaded before.
         device: As in `load`; not together with a model, which stays where it is.
 
@@ -226,7 +235,7 @@ def fuse(
             "leave them out"
         )
     model = _model(weights, device)
-    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata)
+    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata, band, vis_band)
     sizes = (infrared.size, visible.size)
     if registration is not None:
         used = alignment = _given(registration, *sizes)
@@ -335,9 +344,15 @@ def _read(
     ir_range: Range | None,
     vis_range: Range | None,
     nodata: float | None,
+    band: int | None,
+    vis_band: Band | None,
 ) -> tuple[Picture, Picture]:
-    infrared = images.read(ir, name="infrared", range=ir_range, option="ir_range", nodata=nodata)
-    visible = images.read(vis, name="visible", range=vis_range or "dtype", option="vis_range")
+    infrared = images.read(
+        ir, name="infrared", range=ir_range, option="ir_range", nodata=nodata, band=band
+    )
+    visible = images.read(
+        vis, name="visible", range=vis_range or "dtype", option="vis_range", band=vis_band
+    )
     for name, picture in (("infrared", infrared), ("visible", visible)):
         if len(picture.values) != 1:
             raise ValueError(

@@ -20,6 +20,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from umfuse import lfs
+
 logger = logging.getLogger(__name__)
 
 
@@ -95,7 +97,8 @@ def check(path: Path, expected: str, remedy: str) -> None:
         raise MissingFileError(f"{path} is missing: {remedy}")
     if (found := sha256(path)) != expected:
         raise WeightsError(
-            f"{path} is damaged: expected sha256 {expected}, found {found}; {remedy}"
+            lfs.pointer(path)
+            or f"{path} is damaged: expected sha256 {expected}, found {found}; {remedy}"
         )
 
 

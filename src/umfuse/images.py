@@ -29,6 +29,7 @@ from umfuse import borders, filters, missing
 from umfuse.files import (
     FLOAT_SLACK,
     Array,
+    bands,
     declare_nodata,
     declared_nodata,
     open_image,
@@ -36,10 +37,11 @@ from umfuse.files import (
     upright,
 )
 
-__all__ = ["ImageLike", "Picture", "Range", "read", "save"]
+__all__ = ["Band", "ImageLike", "Picture", "Range", "read", "save"]
 
 logger = logging.getLogger(__name__)
 
+Band: TypeAlias = bands.Band
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array | Tensor
 Range: TypeAlias = Literal["dtype", "minmax", "percentile"] | tuple[float, float]
 
@@ -196,6 +198,7 @@ def read(
     range: Range | None = None,
     option: str = "range",
     nodata: float | None = None,
+    band: Band | None = None,
 ) -> Picture:
     """The picture behind a path, a PIL image, an array or a tensor.
 
@@ -221,20 +224,30 @@ def read(
             input. Each image of a batch has its own minimum, maximum and percentiles.
         option: What the caller's users call `range`, for errors.
         nodata: The value of pixels without data, in all their channels.
+        band: Which channel is taken of an image, or which page of a file of several pages, counted
+            from 0; the picture is grey then. Three of them, (red, green, blue), give colour.
 
     Returns:
         The picture. A constant image becomes 0 everywhere under "minmax" and "percentile".
 
     Raises:
         TypeError: If the type or dtype is none of the above.
-        ValueError: If the pixels, the shape, the range or the contents of the file cannot be used.
+        ValueError: If the pixels, the shape, the range or the contents of the file cannot be used,
+            or there is no such band.
         OSError: If the file cannot be opened.
     """
     checked = _check_range(range, name, option)
     if nodata is not None and not isinstance(nodata, (int, float, np.number)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name}: expected nodata to be a number or None, got {nodata!r}")
     if isinstance(image, (str, os.PathLike)):
-        image = open_image(Path(image), name)
+        image = open_image(Path(image), name, band)
+    elif isinstance(image, Image.Image):
+        image = upright(image, name)
+        image = image if band is None else bands.of_image(image, band, name)
+    elif band is not None and isinstance(image, np.ndarray):
+        image = bands.of_image(image, band, name)
+    elif band is not None and isinstance(image, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
+        image = bands.of_tensor(image, band, name)
     if isinstance(image, Image.Image):
         values, lost, form = _from_pil(image, name, nodata)
     elif isinstance(image, np.ndarray):
@@ -263,7 +276,6 @@ def read(
 
 
 def _from_pil(image: Image.Image, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
-    image = upright(image, name)
     mode = image.mode
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         logger.info("%s: the alpha channel is dropped", name)
@@ -293,15 +305,15 @@ def _from_array(array: Array, name: str, nodata: float | None) -> tuple[Tensor, 
             f"{_cast_hint(array.dtype.kind)}"
         )
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        if array.ndim == 3 and array.shape[0] in (1, 3, 4):
-            remedy = "it looks channels-first, pass np.moveaxis(array, 0, -1)"
+        if array.ndim == 3 and array.shape[0] < MINIMUM_SIDE:
+            hint = "it looks channels-first, pass np.moveaxis(array, 0, -1)"
         elif array.ndim == 3:
-            remedy = "pick the channels to use"
+            hint = bands.remedy(array.shape[2], name)
         else:
-            remedy = "pass one image at a time, batches only as a tensor (B, C, H, W)"
+            hint = "pass one image at a time, batches only as a tensor (B, C, H, W)"
         raise ValueError(
             f"{name}: expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
-            f"got shape {array.shape}; {remedy}"
+            f"got shape {array.shape}; {hint}"
         )
     _check_size(array.shape[0], array.shape[1], name)
     planes = array[..., None] if array.ndim == 2 else array
@@ -330,10 +342,12 @@ def _from_tensor(tensor: Tensor, name: str, nodata: float | None) -> tuple[Tenso
     shape = tuple(tensor.shape)
     if tensor.ndim not in (2, 3, 4) or (tensor.ndim > 2 and shape[-3] not in (1, 3, 4)):
         last = tensor.ndim > 2 and shape[-1] in (1, 3, 4)
-        remedy = "it looks channels-last, pass tensor.movedim(-1, -3)" if last else "pick channels"
+        hint = "it looks channels-last, pass tensor.movedim(-1, -3)" if last else "pass one image"
+        if not last and tensor.ndim in (3, 4):
+            hint = bands.remedy(shape[-3], name)
         raise ValueError(
             f"{name}: expected a tensor (H, W), (C, H, W) or (B, C, H, W) with 1, 3 or 4 channels, "
-            f"got shape {shape}; {remedy}"
+            f"got shape {shape}; {hint}"
         )
     if 0 in shape:
         raise ValueError(f"{name}: expected pixels, got an empty tensor of shape {shape}")

@@ -16,6 +16,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from umfuse import lfs
 from umfuse.config import UmfuseConfig
 from umfuse.hub import MissingFileError, WeightsError
 
@@ -182,7 +183,9 @@ def _config(folder: Path) -> UmfuseConfig:
 
 
 def _unreadable(folder: Path, error: Exception) -> WeightsError:
+    pointers = filter(None, (lfs.pointer(folder / file) for file in (*FILES, CPSTN)))
     return WeightsError(
-        f"cannot read the weights in {os.fspath(folder)!r} ({error}): the files are damaged or "
+        next(pointers, None)
+        or f"cannot read the weights in {os.fspath(folder)!r} ({error}): the files are damaged or "
         "not of umfuse; save or download them again"
     )

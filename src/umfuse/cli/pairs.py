@@ -20,7 +20,7 @@ from umfuse.cli.report import Report
 
 if TYPE_CHECKING:
     from umfuse.api import Fusion, Registration
-    from umfuse.images import Range
+    from umfuse.images import Band, Range
     from umfuse.pipeline import Umfuse
 
 
@@ -71,6 +71,18 @@ def add_commands(commands: Commands, shared: Options) -> None:
         type=float,
         metavar="VALUE",
         help="value of infrared pixels that are no data, such as 0 or -9999",
+    )
+    pair.add_argument(
+        "--band",
+        type=int,
+        metavar="N",
+        help="channel of the infrared image, or page of a file of several pages, from 0",
+    )
+    pair.add_argument(
+        "--vis-band",
+        type=_bands,
+        metavar="N",
+        help="the same of the visible image, or RED,GREEN,BLUE",
     )
     pair.add_argument(
         "--mirror",
@@ -172,7 +184,8 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
     """Writes the results of one pair and returns its alignment, if it was aligned."""
     from umfuse import fuse, register
 
-    reading: Any = {name: getattr(options, name) for name in ("ir_range", "vis_range", "nodata")}
+    names = ("ir_range", "vis_range", "nodata", "band", "vis_band")
+    reading: Any = {name: getattr(options, name) for name in names}
     failure: Any = {"on_failure": options.on_failure, "min_confidence": options.min_confidence}
     known: Any = {name: getattr(options, name) for name in ("fov", "rotation", "mirror")}
     result: Fusion | Registration
@@ -229,6 +242,16 @@ def _numbers(text: str) -> float | tuple[float, float]:
     return ends[0] if len(ends) == 1 else (ends[0], ends[1])
 
 
+def _bands(text: str) -> int | tuple[int, int, int]:
+    try:
+        bands = [int(part) for part in text.split(",")]
+    except ValueError:
+        bands = []
+    if len(bands) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"expected N or RED,GREEN,BLUE (integers), got {text!r}")
+    return bands[0] if len(bands) == 1 else (bands[0], bands[1], bands[2])
+
+
 def write_sheet(
     pair: Job,
     result: Fusion | Registration,
@@ -237,6 +260,8 @@ def write_sheet(
     ir_range: Range | None = None,
     vis_range: Range | None = None,
     nodata: float | None = None,
+    band: int | None = None,
+    vis_band: Band | None = None,
 ) -> None:
     """Writes the before/after picture of a pair that is done."""
     import numpy as np
@@ -245,8 +270,8 @@ def write_sheet(
     from umfuse import borders, draw, images, resampling
     from umfuse.api import Fusion
 
-    infrared = images.read(pair.infrared, name="infrared", range=ir_range, nodata=nodata)
-    visible = images.read(pair.visible, name="visible", range=vis_range or "dtype")
+    infrared = images.read(pair.infrared, name="infrared", range=ir_range, nodata=nodata, band=band)
+    visible = images.read(pair.visible, name="visible", range=vis_range or "dtype", band=vis_band)
     height, width = visible.size
     before = infrared.luma[0, 0].numpy()
     resized = np.asarray(Image.fromarray(before).resize((width, height)))

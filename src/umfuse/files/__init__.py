@@ -1,16 +1,19 @@
-"""Image files: opened whole and upright, written completely or not at all.
+"""Image files: opened whole, upright and exactly, written completely or not at all.
 
-Pillow reads and writes them; tifffile, if it is installed, the TIFFs that Pillow cannot.
+Pillow reads and writes them; what it would not read exactly is read here, or by what the extras
+`tiff` and `heif` bring, or refused.
 """
 
+from umfuse.files import bands
+from umfuse.files.arrays import Array
 from umfuse.files.opening import declare_nodata, declared_nodata, open_image, upright
 from umfuse.files.replacing import replacing
 from umfuse.files.saving import FLOAT_SLACK, save
-from umfuse.files.tiff import Array
 
 __all__ = [
     "FLOAT_SLACK",
     "Array",
+    "bands",
     "declare_nodata",
     "declared_nodata",
     "open_image",

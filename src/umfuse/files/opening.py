@@ -1,27 +1,41 @@
-"""Image files are opened whole and upright."""
+"""Image files are opened whole, upright and exactly, or not at all."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import struct
+import zlib
+from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from umfuse.files import tiff
-from umfuse.files.tiff import DECODE_ERRORS, Array
+from umfuse.files import bands, heif, png, pnm, refused, tiff
+from umfuse.files.arrays import NODATA_NAME, Array, number
+from umfuse.files.bands import Band
 
 logger = logging.getLogger(__name__)
 
+# Everything that decoders are known to raise on a broken file.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
-def open_image(path: Path, name: str) -> Image.Image | Array:
+
+def open_image(path: Path, name: str, band: Band | None = None) -> Image.Image | Array:
     """The first frame of a file, upright: a PIL image, or an array if PIL has no such mode.
 
     Args:
         path: The file.
         name: What to call the image in errors and in the log.
+        band: Which page of a file of several pages, or which channel of another one; three for
+            colour.
 
     Raises:
-        ValueError: If the contents of the file cannot be used.
+        TypeError: If `band` is not of integers.
+        ValueError: If the contents of the file cannot be used, or not exactly; if there is no such
+            band.
         OSError: If the file cannot be opened.
     """
     if path.is_dir():
@@ -38,43 +52,77 @@ def open_image(path: Path, name: str) -> Image.Image | Array:
         raise OSError(
             error.errno, f"{name}: cannot open the image file: {error.strerror}", str(path)
         ) from error
+    # Orientation needs the file, so it is applied while the file is open.
     with handle:
-        header = handle.read(26)
-        handle.seek(0)
-        try:
-            image = Image.open(handle)
-            # In MPO, a phone's JPEG, the frames after the first are previews.
-            if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-                logger.warning("%s: %s has several frames, the first is used", name, path)
-            if _is_deep_colour(image, header):
-                deep = tiff.read(path) if image.format == "TIFF" else None
-                if deep is not None:
-                    return deep
-                logger.warning(
-                    "%s: %s has 16-bit colour, which is read as 8-bit; to keep 16 bits, pass an "
-                    "array, or a TIFF with umfuse[tiff] installed",
-                    name,
-                    path,
-                )
-            # Orientation needs the file, so it is applied while the file is open.
-            return _upright(image)
-        except Image.DecompressionBombError as error:
-            raise ValueError(
-                f"{name}: {path} has more pixels than Pillow trusts ({error}); "
-                "if you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
-            ) from error
-        except UnidentifiedImageError as error:
-            deep = tiff.read(path) if path.suffix.lower() in {".tif", ".tiff"} else None
-            if deep is not None:
-                return deep
-            raise ValueError(
-                f"{name}: expected an image file, but {path} is in no format that can be read; "
-                "convert it to PNG or TIFF (pip install 'umfuse[tiff]' reads more kinds of TIFF)"
-            ) from error
-        except DECODE_ERRORS as error:
-            raise ValueError(
-                f"{name}: {path} is truncated or damaged ({error}); copy or export it again"
-            ) from error
+        with _told(path, name):
+            count, frame = _frames(handle, path)
+        pages = [0]
+        if count > 1 and band is None:
+            logger.warning(
+                "%s: %s has %d pages, the first is used; %s",
+                *(name, path, count, bands.remedy(count, name)),
+            )
+        elif count > 1 and band is not None:
+            pages, band = bands.numbers(band, count, name), None
+        with _told(path, name):
+            images = [frame(page) for page in pages]
+    image = bands.stacked(images, name)
+    return image if band is None else bands.of_image(image, band, name)
+
+
+def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Image.Image | Array]]:
+    """How many frames a file has, and what reads one of them, upright."""
+    refused.no_images(path)
+    header = file.read(refused.HEADER)
+    file.seek(0)
+    if heif.is_heif(header):
+        return 1, lambda _: heif.read(file)
+    if png.is_deep(header):
+        return 1, lambda _: png.read(file.read(), path)
+    if pnm.is_deep(header):
+        return 1, lambda _: pnm.read(file.read())
+    through_tifffile = partial(tiff.read, path)
+    if tiff.is_misread(header):
+        return tiff.count(path), through_tifffile
+    try:
+        image = Image.open(file)
+    except UnidentifiedImageError:
+        if not tiff.is_tiff(header) or tiff.library() is None:
+            raise
+        return tiff.count(path), through_tifffile
+    refused.reduced(image, header)
+
+    def frame(page: int) -> Image.Image | Array:
+        image.seek(page)
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and not tiff.exact(image):
+            return through_tifffile(page)
+        return _upright(image)
+
+    # In MPO, a phone's JPEG, the frames after the first are previews.
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1), frame
+
+
+@contextlib.contextmanager
+def _told(path: Path, name: str) -> Generator[None]:
+    """Errors of reading a file, in our words."""
+    try:
+        yield
+    except refused.Refused as error:
+        raise ValueError(f"{name}: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name}: {path} has more pixels than Pillow trusts ({error}); "
+            "if you trust the file, raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
+    except UnidentifiedImageError as error:
+        raise ValueError(
+            f"{name}: expected an image file, but {path} is in no format that can be read; "
+            "convert it to PNG or TIFF (pip install 'umfuse[tiff]' reads more kinds of TIFF)"
+        ) from error
+    except _DECODE_ERRORS as error:
+        raise ValueError(
+            f"{name}: {path} is truncated or damaged ({error}); copy or export it again"
+        ) from error
 
 
 def upright(image: Image.Image, name: str) -> Image.Image:
@@ -85,13 +133,17 @@ def upright(image: Image.Image, name: str) -> Image.Image:
         name: What to call the image in errors.
 
     Raises:
-        ValueError: If the image cannot be decoded.
+        ValueError: If the image cannot be decoded, or not exactly.
     """
+    if _is_inexact(image):
+        raise ValueError(
+            f"{name}: Pillow does not read this {image.format} exactly; pass the path of its file"
+        )
     try:
         return _upright(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: more pixels than Pillow trusts ({error})") from error
-    except DECODE_ERRORS as error:
+    except _DECODE_ERRORS as error:
         raise ValueError(
             f"{name}: the PIL image cannot be decoded ({error}); "
             "its file is truncated, damaged or closed"
@@ -100,12 +152,20 @@ def upright(image: Image.Image, name: str) -> Image.Image:
 
 def declare_nodata(image: Image.Image, value: float) -> None:
     """Says which value of an image is no data, which a TIFF of it says too."""
-    image.info[tiff.NODATA_NAME] = f"{value:.17g}"
+    image.info[NODATA_NAME] = f"{value:.17g}"
 
 
 def declared_nodata(image: Image.Image) -> float | None:
     """The value of an upright image that it, or its file, says is no data; None if neither does."""
-    return tiff.number(image.info.get(tiff.NODATA_NAME))
+    return number(image.info.get(NODATA_NAME))
+
+
+def _is_inexact(image: Image.Image) -> bool:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        return not tiff.exact(image)
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        return len(image.getbands()) > 1 and any(";16" in str(tile[3]) for tile in image.tile)
+    return False
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -113,16 +173,5 @@ def _upright(image: Image.Image) -> Image.Image:
     image.load()
     upright = ImageOps.exif_transpose(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and tiff.NODATA in image.tag_v2:
-        upright.info[tiff.NODATA_NAME] = image.tag_v2[tiff.NODATA]
+        upright.info[NODATA_NAME] = image.tag_v2[tiff.NODATA]
     return upright
-
-
-def _is_deep_colour(image: Image.Image, header: bytes) -> bool:
-    """Whether the colours have more than 8 bits, which Pillow reduces to 8 in silence."""
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        bits = image.tag_v2.get(258, (1,))  # BitsPerSample
-        return len(bits) > 1 and max(bits) > 8
-    if isinstance(image, PngImagePlugin.PngImageFile):
-        # Signature, then IHDR: the depth is byte 24, the colour type byte 25.
-        return len(header) == 26 and header[24] == 16 and header[25] in (2, 4, 6)
-    return False

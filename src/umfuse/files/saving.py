@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from umfuse.files import tiff
+from umfuse.files.arrays import NODATA_NAME, Array
 from umfuse.files.replacing import replacing
-from umfuse.files.tiff import Array
 
 logger = logging.getLogger(__name__)
 
@@ -59,8 +59,8 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
     options = _SAVE_OPTIONS.get(format, {})
     with replacing(path) as file:
         if isinstance(content, Image.Image):
-            if format == "TIFF" and tiff.NODATA_NAME in content.info:
-                options = {**options, "tiffinfo": {tiff.NODATA: content.info[tiff.NODATA_NAME]}}
+            if format == "TIFF" and NODATA_NAME in content.info:
+                options = {**options, "tiffinfo": {tiff.NODATA: content.info[NODATA_NAME]}}
             content.save(file, format, **options)
         else:
             tiff.library().imwrite(file, content, photometric="rgb")

@@ -1,27 +1,24 @@
-"""TIFF through tifffile, if the extra `tiff` is installed."""
+"""TIFF: what Pillow reads exactly, and what tifffile does, if the extra `tiff` is installed."""
 
 from __future__ import annotations
 
-import logging
-import struct
-import zlib
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
-from umfuse import missing
+from umfuse.files.arrays import Array, as_pil
+from umfuse.files.refused import Refused
 
-logger = logging.getLogger(__name__)
+NODATA = 42113  # GDAL_NODATA: the tag that says which value is no data, as text
 
-Array: TypeAlias = NDArray[Any]
-
-NODATA, NODATA_NAME = 42113, "GDAL_NODATA"  # the tag that says which value is no data, as text
-
-# Everything that decoders are known to raise on a broken file.
-DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_ALPHA = {1, 2}  # in ExtraSamples: associated, unassociated
+_BITS, _COMPRESSION, _CHANNELS, _PLANAR, _SAMPLE = 258, 259, 277, 284, 339
+_UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_DARK_IS_HIGH, _DARK_IS_LOW, _RGB = 0, 1, 2
 
 
 def library() -> Any:  # noqa: ANN401  (no complete type stubs)
@@ -33,41 +30,96 @@ def library() -> Any:  # noqa: ANN401  (no complete type stubs)
     return tifffile
 
 
-def read(path: Path) -> Image.Image | Array | None:
-    """The first page of a TIFF through tifffile, upright; None if tifffile cannot read it."""
-    tifffile = library()
-    if tifffile is None:
-        return None
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            array: Array = page.asarray()
-            if page.axes == "SYX":
-                array = np.moveaxis(array, 0, -1)
-            tag = page.tags.get(274)
-            orientation = int(tag.value) if tag is not None else 1
-            tag = page.tags.get(NODATA)
-            nodata = tag.value if tag is not None else None
-    except (*DECODE_ERRORS, tifffile.TiffFileError, RuntimeError, KeyError) as error:
-        logger.warning("%s: tifffile cannot read it (%s)", path, error)
-        return None
+def is_tiff(header: bytes) -> bool:
+    """Whether a file of this beginning is a TIFF."""
+    return header[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def is_misread(header: bytes) -> bool:
+    """Whether it is a big-endian BigTIFF, in which Pillow finds tags that are not there."""
+    return header.startswith(b"MM\0+")
+
+
+def exact(image: TiffImagePlugin.TiffImageFile) -> bool:
+    """Whether Pillow reads the page that it is at exactly, as `benchmarks.files` has found."""
+    tags: Any = image.tag_v2
+    bits, channels = tags.get(_BITS, (1,))[0], tags.get(_CHANNELS, 1)
+    sample = tags.get(_SAMPLE, (_UNSIGNED,))[0]
+    if channels == 1:
+        if sample == _UNSIGNED:
+            return bits <= 8 or (bits in (12, 16) and tags.get(262) != _DARK_IS_HIGH)
+        # Compressed and with the high byte first, Pillow exchanges bytes that are in order.
+        straight = tags.prefix == b"II" or tags.get(_COMPRESSION, 1) == 1
+        return straight and (sample, bits) in ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))
+    planar = tags.get(_PLANAR, 1) != 1
+    return (sample, bits) == (_UNSIGNED, 8) and channels in ((3, 4) if planar else (2, 3, 4))
+
+
+def count(path: Path) -> int:
+    """The number of pages.
+
+    Raises:
+        Refused: Without the extra `tiff`.
+        ValueError: If the file is damaged.
+    """
+    with _opened(path) as file:
+        return len(file.pages)
+
+
+def read(path: Path, number: int = 0) -> Image.Image | Array:
+    """A page of a TIFF through tifffile, upright.
+
+    Raises:
+        Refused: Without the extra `tiff`, or if its kind cannot be read exactly.
+        ValueError: If the file is damaged.
+    """
+    with _opened(path) as file:
+        page = file.pages[number]
+        array: Array = page.asarray()
+        tags = {code: tag.value for code in (274, 338, NODATA) if (tag := page.tags.get(code))}
+    if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (
+        _DARK_IS_HIGH,
+        _DARK_IS_LOW,
+        _RGB,
+    ):
+        raise Refused(
+            f"{path} is a TIFF of axes {page.axes} and colours "
+            f"{getattr(page.photometric, 'name', page.photometric)}, which is not read exactly; "
+            "convert it to grey or RGB"
+        )
+    if page.bitspersample < 8:
+        array = array.astype(np.uint8) * np.uint8(255 // (2**page.bitspersample - 1))
+    if page.photometric == _DARK_IS_HIGH and array.dtype.kind == "u":
+        array = np.iinfo(array.dtype).max - array
+    if page.axes == "SYX":
+        array = np.moveaxis(array, 0, -1)
+    extra = tags.get(338, ())
+    if array.ndim == 3 and array.shape[2] == 2 and extra and extra[0] in _ALPHA:
+        array = array[..., 0]
+    orientation = tags.get(274, 1)
     if orientation in (5, 6, 7, 8):
         array = np.swapaxes(array, 0, 1)
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
-    if array.ndim == 2 and array.dtype.kind == "f":
-        image = Image.fromarray(np.ascontiguousarray(array, dtype=np.float32))
-        if nodata is not None:
-            image.info[NODATA_NAME] = nodata
-        return image
-    return missing.masked(array, number(nodata))
+    return as_pil(array, tags.get(NODATA))
 
 
-def number(nodata: object) -> float | None:
-    """The number that the text of the tag GDAL_NODATA is; None if it is none."""
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[Any]:
+    """A TIFF that tifffile has open, whose errors are told in our words."""
+    tifffile = library()
+    if tifffile is None:
+        raise _lacking("tifffile", path)
     try:
-        return float(str(nodata).strip("\0 "))
-    except ValueError:
-        return None
+        with tifffile.TiffFile(path) as file:
+            yield file
+    except (RuntimeError, KeyError, ValueError, tifffile.TiffFileError) as error:
+        if "requires the 'imagecodecs' package" in str(error):
+            raise _lacking("imagecodecs", path) from error
+        raise ValueError(error) from error
+
+
+def _lacking(module: str, path: Path) -> Refused:
+    return Refused(f"{path} is a kind of TIFF that needs {module}: pip install 'umfuse[tiff]'")

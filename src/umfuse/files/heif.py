@@ -1,0 +1,36 @@
+"""HEIC through pillow-heif, if the extra `heif` is installed."""
+
+from __future__ import annotations
+
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from PIL import Image
+
+from umfuse.files.arrays import Array, as_pil
+from umfuse.files.refused import Refused
+
+_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+
+
+def is_heif(header: bytes) -> bool:
+    """Whether a file of this beginning is HEIC; AVIF, which Pillow reads, is not."""
+    size = min(int.from_bytes(header[:4], "big"), len(header))
+    brands = {header[at : at + 4] for at in range(8, size, 4)}
+    return header[4:8] == b"ftyp" and not _BRANDS.isdisjoint(brands)
+
+
+def read(file: BinaryIO) -> Image.Image | Array:
+    """The first image of a HEIC file, upright; more than 8 bits as an array, uint16.
+
+    Raises:
+        Refused: Without the extra `heif`.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise Refused(
+            "HEIC needs pillow-heif: pip install 'umfuse[heif]', or convert the file to PNG"
+        ) from error
+    image = cast("Any", pillow_heif).open_heif(file, convert_hdr_to_8bit=False)
+    return as_pil(np.asarray(image)) if "16" in image.mode else image.to_pillow()
