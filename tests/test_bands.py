@@ -79,6 +79,19 @@ def test_a_channel_of_a_tiff(tmp_path: Path, dtype: str, planar: bool) -> None:
     np.testing.assert_array_equal(as_array(back(read(path, band=(5, 3, 1)))), stack[..., [5, 3, 1]])
 
 
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_two_channels_are_two_bands_unless_one_is_alpha(tmp_path: Path, dtype: str) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    stack, path = pattern(dtype, 2), tmp_path / "a.tif"
+    options = {"photometric": "minisblack", "planarconfig": "contig"}
+    tifffile.imwrite(path, stack, **options)
+    with pytest.raises(ValueError, match="say which one to use, band=0 to band=1"):
+        read(path)
+    np.testing.assert_array_equal(read(path, band=1).values[0, 0].numpy(), stack[..., 1])
+    tifffile.imwrite(path, stack, extrasamples=["unassalpha"], **options)
+    np.testing.assert_array_equal(read(path).values[0, 0].numpy(), stack[..., 0])
+
+
 @pytest.mark.parametrize("suffix", [".tif", ".gif"])
 def test_pages(tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str) -> None:
     pages = [Image.fromarray(pattern("u1", seed=seed)) for seed in range(3)]

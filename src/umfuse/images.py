@@ -7,7 +7,8 @@ own units (8-bit, 16-bit thermal counts, degrees) for whoever resamples, and lum
 kind and dtype that came in. `save`, of `umfuse.files`, writes any of these kinds to a file.
 
 Layouts: arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensors are (H, W), (C, H, W) or
-(B, C, H, W) with 1, 3 or 4 channels. The fourth channel (alpha) is dropped.
+(B, C, H, W) with 1, 3 or 4 channels. The fourth channel (alpha) is dropped. Of stacks with other
+numbers of channels `band` says which one, or which three, are looked at.
 """
 
 from __future__ import annotations

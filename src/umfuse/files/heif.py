@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -20,7 +21,7 @@ def is_heif(header: bytes) -> bool:
     return header[4:8] == b"ftyp" and not _BRANDS.isdisjoint(brands)
 
 
-def read(file: BinaryIO) -> Image.Image | Array:
+def read(file: BinaryIO, path: Path) -> Image.Image | Array:
     """The first image of a HEIC file, upright; more than 8 bits as an array, uint16.
 
     Raises:
@@ -30,7 +31,8 @@ def read(file: BinaryIO) -> Image.Image | Array:
         import pillow_heif
     except ImportError as error:
         raise Refused(
-            "HEIC needs pillow-heif: pip install 'umfuse[heif]', or convert the file to PNG"
+            f"{path} is HEIC, which needs pillow-heif: pip install 'umfuse[heif]', or convert it "
+            "to PNG"
         ) from error
     image = cast("Any", pillow_heif).open_heif(file, convert_hdr_to_8bit=False)
     return as_pil(np.asarray(image)) if "16" in image.mode else image.to_pillow()

@@ -76,7 +76,7 @@ def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Image.Imag
     header = file.read(refused.HEADER)
     file.seek(0)
     if heif.is_heif(header):
-        return 1, lambda _: heif.read(file)
+        return 1, lambda _: heif.read(file, path)
     if png.is_deep(header):
         return 1, lambda _: png.read(file.read(), path)
     if pnm.is_deep(header):
@@ -90,7 +90,7 @@ def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Image.Imag
         if not tiff.is_tiff(header) or tiff.library() is None:
             raise
         return tiff.count(path), through_tifffile
-    refused.reduced(image, header)
+    refused.reduced(path, image, header)
 
     def frame(page: int) -> Image.Image | Array:
         image.seek(page)

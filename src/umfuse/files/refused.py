@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from umfuse import lfs
 
@@ -15,6 +16,7 @@ _VIDEOS = {
     ".wmv",
 }
 _RECORDINGS = {".ats", ".csq", ".seq"}  # of thermal cameras, which ffmpeg does not read
+_SUBFILE, _SUB_IFDS = 254, 330  # tags of TIFF: that a page is a preview, and where pages lie in it
 
 
 class Refused(ValueError):
@@ -38,13 +40,21 @@ def no_images(path: Path) -> None:
         )
 
 
-def reduced(image: Image.Image, header: bytes) -> None:
-    """Raises `Refused` of a file whose depth Pillow would reduce to 8 bits in silence.
+def reduced(path: Path, image: Image.Image, header: bytes) -> None:
+    """Raises `Refused` of a file of which Pillow would give less than it holds in silence.
 
     Args:
+        path: The file.
         image: As Pillow opened it.
-        header: The first `HEADER` bytes of the file.
+        header: Its first `HEADER` bytes.
     """
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags: Any = image.tag_v2
+        if tags.get(_SUBFILE, 0) & 1 and _SUB_IFDS in tags:
+            raise Refused(
+                f"{path} is a raw photograph, and what can be read of it is a preview; develop it "
+                "to a 16-bit TIFF, and pass that"
+            )
     # JPEG 2000: the marker SIZ, and 38 bytes further the number of channels and the first depth.
     siz = header.find(b"\xff\x4f\xff\x51")
     # AVIF: in its configuration, whether the depth is 10 or 12 bits.
@@ -55,6 +65,6 @@ def reduced(image: Image.Image, header: bytes) -> None:
         or (image.format == "SGI" and header[3] == 2)
     ):
         raise Refused(
-            f"{image.format} of more than 8 bits is not read exactly; convert the file to a 16-bit "
-            "PNG or TIFF"
+            f"{path} is {image.format} of more than 8 bits, which is not read exactly; convert it "
+            "to a 16-bit PNG or TIFF"
         )

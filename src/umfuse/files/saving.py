@@ -33,9 +33,10 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
     """Writes an image as it was given back to a file, completely or not at all.
 
     The suffix names the format. 16-bit grey stays 16-bit in PNG and TIFF, floats stay floats in
-    TIFF, 16-bit and float colour need TIFF and the extra `tiff`. Floats in [0, 1] are rounded to 8
-    bits in the other formats. The file is written beside its target and renamed when it is
-    complete: an error leaves an existing target as it was and no other file behind.
+    TIFF; 16-bit and float colour, int8, int16 and uint32 need TIFF and the extra `tiff`. Floats in
+    [0, 1] are rounded to 8 bits in the other formats. The file is written beside its target and
+    renamed when it is complete: an error leaves an existing target as it was and no other file
+    behind.
 
     Args:
         image: A PIL image, an array (H, W) or (H, W, C), or a tensor (H, W), (C, H, W) or
@@ -63,7 +64,8 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
                 options = {**options, "tiffinfo": {tiff.NODATA: content.info[NODATA_NAME]}}
             content.save(file, format, **options)
         else:
-            tiff.library().imwrite(file, content, photometric="rgb")
+            photometric = "rgb" if content.ndim == 3 else "minisblack"
+            tiff.library().imwrite(file, content, photometric=photometric)
 
 
 def _encodable(
@@ -123,22 +125,24 @@ def _array_to_pil(array: Array, format: str, path: object) -> Image.Image | Arra
         if format != "TIFF":
             array = _to_8_bit(array, format, path)
     dtype = np.dtype(array.dtype.type)
-    if dtype.name not in ("uint8", "uint16", "int32", "float32"):
+    plain = dtype.name in ("uint8", "uint16", "int32", "float32")
+    if not plain and dtype.name not in ("int8", "int16", "uint32"):
         raise TypeError(
-            f"cannot write {path}: expected uint8, uint16, int32 or float pixels, got "
+            f"cannot write {path}: expected integers of up to 32 bits or floats, got "
             f"{array.dtype}; cast the image first"
         )
     array = np.ascontiguousarray(array, dtype=dtype)
-    if array.ndim == 2 or dtype == np.uint8:
+    if dtype == np.uint8 or (plain and array.ndim == 2):
         return Image.fromarray(array)
+    what = f"{'colour' if array.ndim == 3 else 'grey'} of {array.dtype}"
     if format != "TIFF":
         raise ValueError(
-            f"cannot write {path}: {format} cannot hold colour of {array.dtype} here; "
+            f"cannot write {path}: {format} cannot hold {what} here; "
             "save it as .tif, or convert it to 8 bits first"
         )
     if tiff.library() is None:
         raise ValueError(
-            f"cannot write {path}: colour of {array.dtype} needs tifffile; "
+            f"cannot write {path}: {what} needs tifffile; "
             "pip install 'umfuse[tiff]', or convert it to 8 bits first"
         )
     return array

@@ -15,8 +15,9 @@ from umfuse.files.refused import Refused
 
 NODATA = 42113  # GDAL_NODATA: the tag that says which value is no data, as text
 
+_BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _CHANNELS, _PLANAR = 258, 259, 262, 274, 277, 284
+_EXTRA, _SAMPLE, _DEPTH = 338, 339, 32997
 _ALPHA = {1, 2}  # in ExtraSamples: associated, unassociated
-_BITS, _COMPRESSION, _CHANNELS, _PLANAR, _SAMPLE = 258, 259, 277, 284, 339
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
 _DARK_IS_HIGH, _DARK_IS_LOW, _RGB = 0, 1, 2
 
@@ -45,14 +46,17 @@ def exact(image: TiffImagePlugin.TiffImageFile) -> bool:
     tags: Any = image.tag_v2
     bits, channels = tags.get(_BITS, (1,))[0], tags.get(_CHANNELS, 1)
     sample = tags.get(_SAMPLE, (_UNSIGNED,))[0]
+    if tags.get(_DEPTH, 1) > 1:  # a volume
+        return False
     if channels == 1:
         if sample == _UNSIGNED:
-            return bits <= 8 or (bits in (12, 16) and tags.get(262) != _DARK_IS_HIGH)
+            return bits <= 8 or (bits in (12, 16) and tags.get(_PHOTOMETRIC) != _DARK_IS_HIGH)
         # Compressed and with the high byte first, Pillow exchanges bytes that are in order.
         straight = tags.prefix == b"II" or tags.get(_COMPRESSION, 1) == 1
         return straight and (sample, bits) in ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))
-    planar = tags.get(_PLANAR, 1) != 1
-    return (sample, bits) == (_UNSIGNED, 8) and channels in ((3, 4) if planar else (2, 3, 4))
+    if channels == 2:
+        return bits == 8 and tags.get(_PLANAR, 1) == 1 and tags.get(_EXTRA, (0,))[0] in _ALPHA
+    return (sample, bits) == (_UNSIGNED, 8) and channels in (3, 4)
 
 
 def count(path: Path) -> int:
@@ -76,7 +80,11 @@ def read(path: Path, number: int = 0) -> Image.Image | Array:
     with _opened(path) as file:
         page = file.pages[number]
         array: Array = page.asarray()
-        tags = {code: tag.value for code in (274, 338, NODATA) if (tag := page.tags.get(code))}
+        tags = {
+            code: tag.value
+            for code in (_ORIENTATION, _EXTRA, NODATA)
+            if (tag := page.tags.get(code))
+        }
     if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (
         _DARK_IS_HIGH,
         _DARK_IS_LOW,
@@ -93,10 +101,9 @@ def read(path: Path, number: int = 0) -> Image.Image | Array:
         array = np.iinfo(array.dtype).max - array
     if page.axes == "SYX":
         array = np.moveaxis(array, 0, -1)
-    extra = tags.get(338, ())
-    if array.ndim == 3 and array.shape[2] == 2 and extra and extra[0] in _ALPHA:
+    if array.ndim == 3 and array.shape[2] == 2 and not _ALPHA.isdisjoint(page.extrasamples):
         array = array[..., 0]
-    orientation = tags.get(274, 1)
+    orientation = tags.get(_ORIENTATION, 1)
     if orientation in (5, 6, 7, 8):
         array = np.swapaxes(array, 0, 1)
     if orientation in (3, 4, 7, 8):
