@@ -125,8 +125,7 @@ def tiff_kinds() -> Iterator[Kind]:
             for compression, squeezed in _compressions(dtype, layout):
                 write = functools.partial(_tiff, dtype, count, **placed, **squeezed)
                 yield Kind("TIFF", _depth(dtype), name, layout, compression, write, band)
-    write = functools.partial(_tiff, "uint16", 1, bits=12)
-    yield Kind("TIFF", "12 bits", "grey", "strips", "none", write)
+    yield Kind("TIFF", "12 bits", "grey", "strips", "none", _tiff_of_12_bits)
     yield Kind("TIFF", "uint8", "grey", "strips", "JPEG", _tiff_jpeg)
     for dtype in ("uint8", "uint16"):
         write = functools.partial(_tiff, dtype, 1, photometric="miniswhite")
@@ -163,6 +162,8 @@ def _depth(dtype: str) -> str:
 
 def _compressions(dtype: str, layout: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for way in FEW.get(layout, WAYS):
+        if dtype == "bool" and way not in ("none", "LZW"):
+            continue  # not every tifffile writes it
         yield way, {"compression": way}
         if way != "none" and dtype != "bool":
             predictor = 3 if dtype.startswith("float") else 2
@@ -175,7 +176,6 @@ def _tiff(
     *,
     compression: str = "none",
     planar: bool = False,
-    bits: int | None = None,
     orientation: int = 1,
     photometric: str | None = None,
     **options: Any,
@@ -183,9 +183,6 @@ def _tiff(
     import tifffile
 
     array = pixels(dtype, channels)
-    if bits is not None:
-        array >>= 16 - bits
-        options["bitspersample"] = bits
     if compression != "none":
         options["compression"] = {"deflate": "adobe_deflate"}.get(compression, compression.lower())
     if channels > 1:
@@ -204,6 +201,19 @@ def _tiff(
         array = array * np.uint8(255)
     array = array[..., 1] if channels == 5 else without_alpha(array)
     return file.getvalue(), shown(array, orientation)
+
+
+def _tiff_of_12_bits() -> tuple[bytes, Array]:
+    array = pixels("uint16") >> 4
+    pairs = array.reshape(-1, 2).astype(np.uint32)
+    packed = (pairs[:, 0] << 12 | pairs[:, 1]).astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:]
+    # Width, height, bits, compression, photometric, offset, channels, rows of a strip, bytes.
+    tags = {256: WIDTH, 257: HEIGHT, 258: 12, 259: 1, 262: 1, 273: 0, 277: 1, 278: HEIGHT}
+    tags |= {279: packed.size}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    header = struct.pack("<4sIH", b"II*\0", 8, len(tags)) + entries + bytes(4)
+    return header + packed.tobytes(), array
 
 
 def _tiff_jpeg() -> tuple[bytes, Array]:
