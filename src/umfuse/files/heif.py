@@ -35,4 +35,5 @@ def read(file: BinaryIO, path: Path) -> Image.Image | Array:
             "to PNG"
         ) from error
     image = cast("Any", pillow_heif).open_heif(file, convert_hdr_to_8bit=False)
-    return as_pil(np.asarray(image)) if "16" in image.mode else image.to_pillow()
+    # Copied, because the memory is the library's and goes with `image`.
+    return as_pil(np.array(image)) if "16" in image.mode else image.to_pillow()
