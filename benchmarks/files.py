@@ -33,7 +33,7 @@ from umfuse import images
 
 Array = NDArray[Any]
 
-HEIGHT, WIDTH, BLOCK = 32, 48, 8
+HEIGHT, WIDTH, BLOCK = 24, 40, 8
 ORIENTATION = 274  # EXIF and TIFF
 MODULES = ("tifffile", "imagecodecs", "pillow_heif")  # of the extras
 EXTRAS = {
@@ -144,10 +144,10 @@ DTYPES = (
     *("float16", "float32", "float64"),
 )
 LAYOUTS: dict[str, dict[str, Any]] = {
-    "strips": {},
+    "strips": {"rowsperstrip": 5},
     "planar": {"planar": True},
     "tiles": {"tile": (16, 16)},
-    "big-endian": {"byteorder": ">"},
+    "big-endian": {"byteorder": ">", "rowsperstrip": 5},
     "big-endian planar": {"byteorder": ">", "planar": True},
     "BigTIFF": {"bigtiff": True},
     "big-endian BigTIFF": {"byteorder": ">", "bigtiff": True},

@@ -19,7 +19,7 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _CHANNELS, _PLANAR = 258, 259, 
 _EXTRA, _SAMPLE, _DEPTH = 338, 339, 32997
 _ALPHA = {1, 2}  # in ExtraSamples: associated, unassociated
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
-_DARK_IS_HIGH, _DARK_IS_LOW, _RGB = 0, 1, 2
+_COLOURS = _DARK_IS_HIGH, _DARK_IS_LOW, _RGB = 0, 1, 2
 
 
 def library() -> Any:  # noqa: ANN401  (no complete type stubs)
@@ -44,19 +44,22 @@ def is_misread(header: bytes) -> bool:
 def exact(image: TiffImagePlugin.TiffImageFile) -> bool:
     """Whether Pillow reads the page that it is at exactly, as `benchmarks.files` has found."""
     tags: Any = image.tag_v2
-    bits, channels = tags.get(_BITS, (1,))[0], tags.get(_CHANNELS, 1)
-    sample = tags.get(_SAMPLE, (_UNSIGNED,))[0]
+    channels = tags.get(_CHANNELS, 1)
+    kind = (tags.get(_SAMPLE, (_UNSIGNED,))[0], tags.get(_BITS, (1,))[0])
     if tags.get(_DEPTH, 1) > 1:  # a volume
         return False
-    if channels == 1:
-        if sample == _UNSIGNED:
-            return bits <= 8 or (bits in (12, 16) and tags.get(_PHOTOMETRIC) != _DARK_IS_HIGH)
-        # Compressed and with the high byte first, Pillow exchanges bytes that are in order.
-        straight = tags.prefix == b"II" or tags.get(_COMPRESSION, 1) == 1
-        return straight and (sample, bits) in ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))
+    if channels > 2:
+        return kind == (_UNSIGNED, 8) and channels <= 4
     if channels == 2:
-        return bits == 8 and tags.get(_PLANAR, 1) == 1 and tags.get(_EXTRA, (0,))[0] in _ALPHA
-    return (sample, bits) == (_UNSIGNED, 8) and channels in (3, 4)
+        alpha = tags.get(_EXTRA, (0,))[0] in _ALPHA
+        return kind == (_UNSIGNED, 8) and alpha and tags.get(_PLANAR, 1) == 1
+    if kind[0] == _UNSIGNED:
+        return kind[1] <= 8 or (
+            kind[1] in (12, 16) and tags.get(_PHOTOMETRIC, _DARK_IS_LOW) == _DARK_IS_LOW
+        )
+    # Compressed and with the high byte first, Pillow exchanges bytes that are in order.
+    straight = tags.prefix == b"II" or tags.get(_COMPRESSION, 1) == 1
+    return straight and kind in ((_SIGNED, 16), (_SIGNED, 32), (_FLOAT, 32))
 
 
 def count(path: Path) -> int:
@@ -80,16 +83,8 @@ def read(path: Path, number: int = 0) -> Image.Image | Array:
     with _opened(path) as file:
         page = file.pages[number]
         array: Array = page.asarray()
-        tags = {
-            code: tag.value
-            for code in (_ORIENTATION, _EXTRA, NODATA)
-            if (tag := page.tags.get(code))
-        }
-    if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in (
-        _DARK_IS_HIGH,
-        _DARK_IS_LOW,
-        _RGB,
-    ):
+        tags = {code: tag.value for code in (_ORIENTATION, NODATA) if (tag := page.tags.get(code))}
+    if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in _COLOURS:
         raise Refused(
             f"{path} is a TIFF of axes {page.axes} and colours "
             f"{getattr(page.photometric, 'name', page.photometric)}, which is not read exactly; "
