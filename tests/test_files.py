@@ -178,6 +178,19 @@ def test_damaged_tiff_of_tifffile(tmp_path: Path) -> None:
             read(path)
 
 
+def test_a_second_page_that_is_damaged(tmp_path: Path) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.stack([pattern("u1")] * 2), photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        width = file.pages[1].tags["ImageWidth"].offset
+    content = bytearray(path.read_bytes())
+    content[width : width + 2] = b"\xff\xff"  # no such tag: Pillow raises a TypeError
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"truncated or damaged \(Missing dimensions\)"):
+        read(path)
+
+
 def test_tiff_of_colours_that_are_not_grey_or_rgb(tmp_path: Path) -> None:
     tifffile = pytest.importorskip("tifffile")
     tifffile.imwrite(tmp_path / "a.tif", pattern("u2", 4), photometric="separated")
@@ -347,6 +360,16 @@ def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ValueError, match=r"more pixels than Pillow trusts.*MAX_IMAGE_PIXELS"):
         read(tmp_path / "a.png")
+
+
+def test_decompression_bomb_of_tifffile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    tifffile.imwrite(tmp_path / "a.tif", pattern("f8"))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    read(tmp_path / "a.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ValueError, match=r"more pixels than Pillow trusts.*MAX_IMAGE_PIXELS"):
+        read(tmp_path / "a.tif")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root reads everything")

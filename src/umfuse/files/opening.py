@@ -20,7 +20,10 @@ from umfuse.files.bands import Band
 logger = logging.getLogger(__name__)
 
 # Everything that decoders are known to raise on a broken file.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+_DECODE_ERRORS = (
+    *(ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
 
 
 def open_image(path: Path, name: str, band: Band | None = None) -> Image.Image | Array:

@@ -78,10 +78,14 @@ def read(path: Path, number: int = 0) -> Image.Image | Array:
 
     Raises:
         Refused: Without the extra `tiff`, or if its kind cannot be read exactly.
+        DecompressionBombError: If it has more pixels than Pillow trusts.
         ValueError: If the file is damaged.
     """
     with _opened(path) as file:
         page = file.pages[number]
+        pixels, most = page.imagewidth * page.imagelength, Image.MAX_IMAGE_PIXELS
+        if most is not None and pixels > 2 * most:  # as Pillow counts
+            raise Image.DecompressionBombError(f"{pixels} pixels")
         array: Array = page.asarray()
         tags = {code: tag.value for code in (_ORIENTATION, NODATA) if (tag := page.tags.get(code))}
     if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in _COLOURS:
@@ -117,7 +121,7 @@ def _opened(path: Path) -> Generator[Any]:
     try:
         with tifffile.TiffFile(path) as file:
             yield file
-    except (RuntimeError, KeyError, ValueError, tifffile.TiffFileError) as error:
+    except (KeyError, RuntimeError, ValueError, tifffile.TiffFileError) as error:
         if "requires the 'imagecodecs' package" in str(error):
             raise _lacking("imagecodecs", path) from error
         raise ValueError(error) from error
