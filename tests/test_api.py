@@ -375,7 +375,7 @@ PUBLIC = {
     "known: 'search.Known' = Known(fov=None, rotation=None, mirror=None)) "
     "-> 'tuple[Alignment, list[search.SearchResult]]'",
     "Umfuse.render": "(self, visible: 'Tensor') -> 'Tensor'",
-    "fuse": "(ir: 'ImageLike', vis: 'ImageLike', *, align: 'bool' = True, "
+    "fuse": "(ir: 'ImageLike', vis: 'ImageLike | None' = None, *, align: 'bool' = True, "
     "registration: 'RegistrationLike | None' = None, matcher: 'PointMatcher | None' = None, "
     "initial: 'RegistrationLike | None' = None, fov: 'float | tuple[float, float] | None' = None, "
     "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
@@ -387,7 +387,8 @@ PUBLIC = {
     "device: 'Device | None' = None) -> 'Fusion'",
     "load": "(source: 'str | os.PathLike[str] | None' = None, *, device: 'Device | None' = None, "
     "precision: 'Precision' = 'auto', cpstn: 'bool | None' = None) -> 'Umfuse'",
-    "register": "(ir: 'ImageLike', vis: 'ImageLike', *, matcher: 'PointMatcher | None' = None, "
+    "register": "(ir: 'ImageLike', vis: 'ImageLike | None' = None, *, "
+    "matcher: 'PointMatcher | None' = None, "
     "initial: 'RegistrationLike | None' = None, fov: 'float | tuple[float, float] | None' = None, "
     "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
     "on_failure: 'OnFailure' = 'warn', "

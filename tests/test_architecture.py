@@ -15,11 +15,11 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "api": {
         *("devices", "draw", "images", "matching", "pipeline", "registering", "registration"),
-        *("search", "weights"),
+        *("search", "sources", "weights"),
     },
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("convert", "devices", "files", "pairing", "resampling", "search", "weights"),
+        *("convert", "devices", "files", "pairing", "resampling", "search", "sources", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     },
     "registration": {"draw", "files", "images", "resampling"},
     "search": {"search"},
+    "sources": {"files", "images"},
     "weights": {"hub", "weights_folder"},
     "weights_folder": {"config", "hub"},
     "train": {

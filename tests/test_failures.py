@@ -325,4 +325,4 @@ def test_a_wrong_guess_is_the_answer_but_not_trusted(noise, model, caplog):
     assert np.array_equal(found.transform, guess)
     assert not found.field.any()
     assert found.confidence < 0.3
-    assert "the guess is kept" in caplog.text
+    assert "the initial placing is kept" in caplog.text

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import thermograms
 import torch
 from benchmarks import data, readme, scenes
+from PIL import Image
 
 import umfuse
 from umfuse import cli, images
@@ -43,11 +47,18 @@ def names(tmp_path, monkeypatch):
         images.save(scene.infrared, name)
     for name in ("vis.jpg", "new.jpg"):
         images.save(scene.visible, name)
+    file = thermograms.street(scene)
+    monkeypatch.setitem(sys.modules, "flyr", SimpleNamespace(unpack=lambda path: file))
+    thermograms.jpeg(Path("FLIR0123.jpg"), thermograms.FLIR)
+    tenths = np.asarray(Image.fromarray(scene.infrared).resize((640, 512))) / 10 - 2731.5
+    tenths.round().astype(np.int16).tofile("DJI_0001_T.raw")
+    images.save(scene.visible, "DJI_0001_W.JPG")
     for folder, image in (("ir", scene.aligned_infrared), ("vis", scene.visible)):
         (Path("my-camera") / folder).mkdir(parents=True)
         for stem in range(6):
             images.save(image, Path("my-camera") / folder / f"{stem}.png")
     return {
+        "np": np,
         "umfuse": umfuse,
         "ir": scene.infrared,
         "vis": scene.visible,

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from umfuse import devices, draw, images, registering
+from umfuse import devices, draw, images, registering, sources
 from umfuse import weights as weights_
 from umfuse.images import Band, ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
@@ -94,7 +94,7 @@ def load(
 
 def register(
     ir: ImageLike,
-    vis: ImageLike,
+    vis: ImageLike | None = None,
     *,
     matcher: PointMatcher | None = None,
     initial: RegistrationLike | None = None,
@@ -118,7 +118,9 @@ def register(
 
     Args:
         ir: Infrared (thermal or near-infrared) image.
-        vis: Visible image, grey or colour.
+        vis: Visible image, grey or colour. None if `ir` is the path of a FLIR radiometric JPEG with
+            a photo inside: its temperatures in degrees Celsius are aligned with the photo, from
+            where the camera places them (`initial`).
         matcher: Finds points in the place of the search: a callable that takes the luma of the
             infrared image (h, w) and of the visible one (H, W), float32 arrays in [0, 1], and
             returns (x, y) infrared pixels (N, 2), visible pixels (N, 2) and weights (N,), or None
@@ -161,14 +163,24 @@ def register(
     known = Known(fov, rotation, mirror)
     _check_options(on_failure, min_confidence, matcher, initial, known, ("warn", "raise", "return"))
     model = _model(weights, device)
-    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata, band, vis_band)
+    infrared, visible, placing = sources.read(
+        ir,
+        vis,
+        ir_range=ir_range,
+        vis_range=vis_range,
+        nodata=nodata,
+        band=band,
+        vis_band=vis_band,
+    )
+    if initial is None and matcher is None and not known:
+        initial = placing
     found, guess = _register(model, infrared, visible, matcher, initial, known)
     return _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
 
 
 def fuse(
     ir: ImageLike,
-    vis: ImageLike,
+    vis: ImageLike | None = None,
     *,
     align: bool = True,
     registration: RegistrationLike | None = None,
@@ -196,7 +208,8 @@ def fuse(
     Args:
         ir: Infrared image, as in `register`.
         vis: Visible image, as in `register`.
-        align: False takes the pair as aligned already and only resizes the infrared image.
+        align: False takes the pair as aligned already and only resizes the infrared image, or
+            leaves it where a camera that takes both has placed it.
         registration: An alignment to use in place of a search: a `Registration` of a pair of the
             same sizes, for cameras that do not move against each other; the path of a saved one; or
             a 3x3 transform from visible to infrared pixels. It is used whatever its confidence.
@@ -235,7 +248,17 @@ def fuse(
             "leave them out"
         )
     model = _model(weights, device)
-    infrared, visible = _read(ir, vis, ir_range, vis_range, nodata, band, vis_band)
+    infrared, visible, placing = sources.read(
+        ir,
+        vis,
+        ir_range=ir_range,
+        vis_range=vis_range,
+        nodata=nodata,
+        band=band,
+        vis_band=vis_band,
+    )
+    if initial is None and matcher is None and not known:
+        initial = placing
     sizes = (infrared.size, visible.size)
     if registration is not None:
         used = alignment = _given(registration, *sizes)
@@ -247,7 +270,7 @@ def fuse(
             return Fusion(visible.give_back(visible.values, visible.missing), luma, alignment)
     else:
         alignment = None
-        used = registering.resized(*sizes)
+        used = registering.resized(*sizes) if placing is None else _given(placing, *sizes)
     with torch.no_grad(), model.autocast():
         fused = model.fuse_content(
             infrared.luma.to(model.device),
@@ -289,13 +312,13 @@ def _trusted(
     known: Known,
     on_failure: OnFailure,
     min_confidence: float,
-    sources: tuple[ImageLike, ImageLike],
+    given: tuple[ImageLike | None, ...],
 ) -> Registration:
     """Returns a registration, or what stands in its place where its confidence is too low."""
     if not found.confidence < min_confidence:
         return found
     answer = registering.unbent(found, guess)
-    paths = [os.fspath(one) for one in sources if isinstance(one, (str, os.PathLike))]
+    paths = [os.fspath(one) for one in given if isinstance(one, (str, os.PathLike))]
     message = (
         f"{' + '.join(paths)}{': ' if paths else ''}the alignment is doubtful (confidence "
         f"{found.confidence:.2f}, below {min_confidence:.2f})"
@@ -303,7 +326,9 @@ def _trusted(
     if on_failure == "raise":
         raise RegistrationError(message, answer)
     if on_failure == "warn":
-        instead = "the infrared image is only resized" if guess is None else "the guess is kept"
+        instead = (
+            "the infrared image is only resized" if guess is None else "the initial placing is kept"
+        )
         if known:
             instead = "what was said of the cameras is kept"
         logger.warning("%s: %s; look at it before you trust it", message, instead)
@@ -336,30 +361,6 @@ def _check_options(
         raise TypeError(
             f"matcher must be a callable that returns points, got {type(matcher).__name__}"
         )
-
-
-def _read(
-    ir: ImageLike,
-    vis: ImageLike,
-    ir_range: Range | None,
-    vis_range: Range | None,
-    nodata: float | None,
-    band: int | None,
-    vis_band: Band | None,
-) -> tuple[Picture, Picture]:
-    infrared = images.read(
-        ir, name="infrared", range=ir_range, option="ir_range", nodata=nodata, band=band
-    )
-    visible = images.read(
-        vis, name="visible", range=vis_range or "dtype", option="vis_range", band=vis_band
-    )
-    for name, picture in (("infrared", infrared), ("visible", visible)):
-        if len(picture.values) != 1:
-            raise ValueError(
-                f"{name}: expected one image, got a batch of {len(picture.values)}; loop over it, "
-                "or call infer of the model of umfuse.load() with tensors"
-            )
-    return infrared, visible
 
 
 def _given(

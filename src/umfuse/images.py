@@ -34,6 +34,7 @@ from umfuse.files import (
     declare_nodata,
     declared_nodata,
     open_image,
+    radiometric,
     save,
     upright,
 )
@@ -241,7 +242,13 @@ def read(
     if nodata is not None and not isinstance(nodata, (int, float, np.number)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name}: expected nodata to be a number or None, got {nodata!r}")
     if isinstance(image, (str, os.PathLike)):
-        image = open_image(Path(image), name, band)
+        path = Path(image)
+        if name == "infrared" and (celsius := radiometric.celsius(path, name)) is not None:
+            image, checked = Image.fromarray(celsius), checked or "percentile"
+        elif name == "visible" and (photo := radiometric.photo(path, name)) is not None:
+            image = Image.fromarray(photo)
+        else:
+            image = open_image(path, name, band)
     elif isinstance(image, Image.Image):
         image = upright(image, name)
         image = image if band is None else bands.of_image(image, band, name)

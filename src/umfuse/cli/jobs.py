@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ class Job(NamedTuple):
 
     name: str
     infrared: Path
-    visible: Path
+    visible: Path | None
     output: Path
     sheet: Path | None = None
     registration: Path | None = None
@@ -34,11 +35,22 @@ class Job(NamedTuple):
         """Whether everything is there. Files are written whole or not at all."""
         return all(path.is_file() for path in self.results)
 
+    @property
+    def title(self) -> str:
+        """The files that are read."""
+        return str(self.infrared) if self.visible is None else f"{self.infrared} + {self.visible}"
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that say which files these are."""
     parser.add_argument("infrared", type=Path, help="image, or a folder of images")
-    parser.add_argument("visible", type=Path, help="image, or a folder of images")
+    parser.add_argument(
+        "visible",
+        type=Path,
+        nargs="?",
+        help="image, or a folder of images; left out if the first has both: a FLIR radiometric "
+        "JPEG, or a folder",
+    )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="image, or a folder for folders"
     )
@@ -75,27 +87,28 @@ def find(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
         UsageError: If the options cannot be meant so.
     """
     infrared, visible, output = options.infrared, options.visible, options.output
-    for path in (infrared, visible):
+    given = [path for path in (infrared, visible) if path is not None]
+    for path in given:
         if not path.exists():
             raise UsageError(f"{path} does not exist")
-    if infrared.is_dir() != visible.is_dir():
+    if len({path.is_dir() for path in given}) > 1:
         raise UsageError("infrared and visible must be two images or two folders, not one of each")
     if infrared.is_dir():
         jobs, problems = _of_folders(options)
     elif output.is_dir():
         raise UsageError(f"{output} is a folder: give the name of the image to write")
-    elif infrared.samefile(visible):
+    elif visible is not None and infrared.samefile(visible):
         raise UsageError(f"{infrared} and {visible} are one file: a pair has two images")
     elif options.pair is not None or options.format is not None:
         raise UsageError("--pair and --format are for folders: -o names the image to write")
     else:
-        name = infrared.stem
         results = (output, options.sheet, options.save_registration)
-        jobs, problems = [Job(name, infrared, visible, *results)], []
+        jobs, problems = [Job(infrared.stem, infrared, visible, *results)], []
     for job in jobs:
         for result in job.results:
-            if any(result.exists() and result.samefile(one) for one in (job.infrared, job.visible)):
-                raise UsageError(f"{result} would take the place of an image that is read")
+            for source in (job.infrared, job.visible):
+                if source is not None and result.exists() and result.samefile(source):
+                    raise UsageError(f"{result} would take the place of an image that is read")
     if options.resume:
         left = [job for job in jobs if not job.done]
         if len(left) < len(jobs):
@@ -105,18 +118,19 @@ def find(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
 
 
 def _of_folders(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
-    infrared, visible, output = options.infrared, options.visible, options.output
-    try:
-        files, problems = pairing.find(infrared, visible, options.pair)
-    except ValueError as error:
-        raise UsageError(error) from error
+    from umfuse.files import radiometric
+
+    output = options.output
+    files, problems = _paired(options)
     chosen = None if options.format is None else f".{options.format.lstrip('.').lower()}"
     if chosen is not None:
         _check_suffix(chosen, options)
     jobs: list[Job] = []
     for name, (one, other) in files.items():
         # What is written is in the kind of the visible image, or of the infrared one.
-        kind = (other if options.fuse else one).suffix.lower()
+        kind = (other or one).suffix.lower() if options.fuse else one.suffix.lower()
+        if not options.fuse and radiometric.is_readable(one):
+            kind = ".tif"  # degrees
         kept = DEEP if options.fuse and options.grey16 else LOSSLESS
         suffix = chosen or (kind if kind in kept else ".png")
         sheet, table = options.sheet, options.save_registration
@@ -134,6 +148,24 @@ def _of_folders(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
         for result in job.results:
             result.parent.mkdir(parents=True, exist_ok=True)
     return jobs, problems
+
+
+def _paired(
+    options: argparse.Namespace,
+) -> tuple[Mapping[str, tuple[Path, Path | None]], list[str]]:
+    """Returns infrared and visible image by name, and a line for each that has no partner."""
+    from umfuse.files import radiometric
+
+    infrared, visible = options.infrared, options.visible
+    try:
+        return pairing.find(infrared, visible or infrared, options.pair)
+    except ValueError as error:
+        if visible is None and options.pair is None:
+            every = pairing.images(infrared)
+            whole = {path.stem: (path, None) for path in every if radiometric.is_readable(path)}
+            if whole:
+                return whole, [f"{one} has no partner" for one in every if one.stem not in whole]
+        raise UsageError(error) from error
 
 
 def _check_suffix(suffix: str, options: argparse.Namespace) -> None:

@@ -167,7 +167,7 @@ def _pairs_command(options: argparse.Namespace) -> int:
                 failed += 1
                 found = error.registration if isinstance(error, RegistrationError) else None
                 report.add(pair.name, found, said)
-                tqdm.write(f"umfuse: {pair.infrared} + {pair.visible}: {said}", file=sys.stderr)
+                tqdm.write(f"umfuse: {pair.title}: {said}", file=sys.stderr)
     if failed:
         print(f"umfuse: {failed} of {len(pairs) + len(problems)} failed", file=sys.stderr)
     return int(failed > 0)
@@ -267,11 +267,18 @@ def write_sheet(
     import numpy as np
     from PIL import Image
 
-    from umfuse import borders, draw, images, resampling
+    from umfuse import borders, draw, images, resampling, sources
     from umfuse.api import Fusion
 
-    infrared = images.read(pair.infrared, name="infrared", range=ir_range, nodata=nodata, band=band)
-    visible = images.read(pair.visible, name="visible", range=vis_range or "dtype", band=vis_band)
+    infrared, visible, _ = sources.read(
+        pair.infrared,
+        pair.visible,
+        ir_range=ir_range,
+        vis_range=vis_range,
+        nodata=nodata,
+        band=band,
+        vis_band=vis_band,
+    )
     height, width = visible.size
     before = infrared.luma[0, 0].numpy()
     resized = np.asarray(Image.fromarray(before).resize((width, height)))
