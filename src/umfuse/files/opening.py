@@ -20,7 +20,7 @@ from umfuse.files.bands import Band
 logger = logging.getLogger(__name__)
 
 # Everything that decoders are known to raise on a broken file.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     *(ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError),
     *(ValueError, struct.error, zlib.error),
 )
@@ -122,7 +122,7 @@ def _told(path: Path, name: str) -> Generator[None]:
             f"{name}: expected an image file, but {path} is in no format that can be read; "
             "convert it to PNG or TIFF (pip install 'umfuse[tiff]' reads more kinds of TIFF)"
         ) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise ValueError(
             f"{name}: {path} is truncated or damaged ({error}); copy or export it again"
         ) from error
@@ -146,7 +146,7 @@ def upright(image: Image.Image, name: str) -> Image.Image:
         return _upright(image)
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name}: more pixels than Pillow trusts ({error})") from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise ValueError(
             f"{name}: the PIL image cannot be decoded ({error}); "
             "its file is truncated, damaged or closed"

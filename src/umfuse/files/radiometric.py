@@ -12,12 +12,13 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from umfuse.files.tiff import DECODE_ERRORS, Array
+from umfuse.files.arrays import Array
+from umfuse.files.opening import DECODE_ERRORS
 
 logger = logging.getLogger(__name__)
 
 # What flyr raises beside these on a file that it does not understand.
-_ERRORS = (*DECODE_ERRORS, AssertionError, AttributeError, KeyError, OverflowError, TypeError)
+_ERRORS = (*DECODE_ERRORS, AssertionError, AttributeError)
 _INSTALL = "pip install 'umfuse[flir]'"
 
 
