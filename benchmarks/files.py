@@ -95,7 +95,7 @@ def outcome(kind: Kind, modules: tuple[str, ...]) -> str:
             picture = images.read(path, range="minmax", band=kind.band)
         except ValueError as error:
             return "error" if "truncated or damaged" not in str(error) else f"WRONG: {error}"
-    values = picture.values[0].movedim(0, -1).numpy()
+    values = picture.planes[0].movedim(0, -1).numpy()
     wanted = expected.reshape(*expected.shape[:2], -1).astype(np.float32)
     return "exact" if np.array_equal(values, wanted) else "WRONG"
 
@@ -199,7 +199,7 @@ def _tiff(
         array = np.iinfo(dtype).max - array
     if dtype == "bool":
         array = array * np.uint8(255)
-    array = array[..., 1] if channels == 5 else without_alpha(array)
+    array = array[..., 1] if channels == 5 else looked_at(array)
     return file.getvalue(), shown(array, orientation)
 
 
@@ -282,7 +282,7 @@ def png(kind: int, channels: int, *, interlaced: bool, orientation: int = 1) -> 
             (b"IEND", b""),
         )
     )
-    return content, shown(without_alpha(array), orientation)
+    return content, shown(looked_at(array), orientation)
 
 
 def _filtered(rows: Array) -> bytes:
@@ -370,7 +370,7 @@ def _plain(format: str, mode: str, channels: int, **options: Any) -> tuple[bytes
     array = pixels("uint8", channels)
     image = Image.fromarray(array)
     assert image.mode == mode
-    return _saved(image, format, **options), without_alpha(array)
+    return _saved(image, format, **options), looked_at(array)
 
 
 def _palette(format: str) -> tuple[bytes, Array]:
@@ -442,11 +442,10 @@ def shown(stored: Array, orientation: int) -> Array:
     return stored
 
 
-def without_alpha(array: Array) -> Array:
-    """Returns the colours ``(H, W, 3)`` or the grey levels ``(H, W)`` of an image."""
-    if array.ndim == 2 or array.shape[2] == 3:
-        return array
-    return array[..., 0] if array.shape[2] == 2 else array[..., :3]
+def looked_at(array: Array) -> Array:
+    """Returns what is kept of an image ``(H, W, C)``: deep grey loses its alpha."""
+    deep_grey = array.ndim > 2 and array.shape[2] == 2 and array.dtype != np.uint8
+    return array[..., 0] if deep_grey else array
 
 
 def kinds() -> Iterator[Kind]:

@@ -343,7 +343,7 @@ def test_a_visible_float_of_0_to_255_is_told_its_own_option(scene, model):
 
 PUBLIC = {
     "Fusion": "(image: 'AnyImage', luma: 'NDArray[np.float32]', "
-    "registration: 'Registration | None') -> None",
+    "registration: 'Registration | None', _form: 'Form | None' = None) -> None",
     "Fusion.save": "(self, path: 'str | os.PathLike[str]', *, grey16: 'bool' = False) -> 'None'",
     "Registration": "(transform: 'NDArray[np.float64]', field: 'NDArray[np.float32]', "
     "infrared_size: 'tuple[int, int]', visible_size: 'tuple[int, int]', "
@@ -382,7 +382,7 @@ PUBLIC = {
     "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
     "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
-    "band: 'int | None' = None, vis_band: 'Band | None' = None, "
+    "band: 'int | None' = None, vis_band: 'Band | None' = None, channels: 'Channels' = 'rgb', "
     "weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Fusion'",
     "load": "(source: 'str | os.PathLike[str] | None' = None, *, device: 'Device | None' = None, "
@@ -394,7 +394,7 @@ PUBLIC = {
     "on_failure: 'OnFailure' = 'warn', "
     "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
     "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
-    "band: 'int | None' = None, vis_band: 'Band | None' = None, "
+    "band: 'int | None' = None, vis_band: 'Band | None' = None, channels: 'Channels' = 'rgb', "
     "weights: 'WeightsLike | None' = None, "
     "device: 'Device | None' = None) -> 'Registration'",
 }

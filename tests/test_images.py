@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import logging
-
 import numpy as np
 import pytest
 import torch
@@ -327,15 +325,15 @@ def test_palettes() -> None:
     ("mode", "back"),
     [
         ("1", "L"),
-        ("LA", "L"),
-        ("La", "L"),
-        ("RGBA", "RGB"),
-        ("RGBa", "RGB"),
+        ("LA", "LA"),
+        ("La", "LA"),
+        ("RGBA", "RGBA"),
+        ("RGBa", "RGBA"),
         ("RGBX", "RGB"),
         ("CMYK", "RGB"),
         ("YCbCr", "RGB"),
         ("HSV", "RGB"),
-        ("PA", "RGB"),
+        ("PA", "RGBA"),
     ],
 )
 def test_other_modes_of_pil(mode: str, back: str) -> None:
@@ -345,7 +343,7 @@ def test_other_modes_of_pil(mode: str, back: str) -> None:
     else:
         image = image.convert("L" if mode == "1" else "RGBA" if mode == "PA" else "RGB")
         image = image.convert("P").convert("PA") if mode == "PA" else image.convert(mode)
-    given = read(image).give_back(read(image).values)
+    given = read(image).give_back(read(image).planes)
     assert isinstance(given, Image.Image)
     assert given.mode == back
     if mode in ("LA", "RGBA", "CMYK"):
@@ -359,18 +357,58 @@ def test_modes_without_a_meaning_here_are_refused() -> None:
         read(Image.new("LAB", (WIDTH, HEIGHT)))
 
 
-def test_alpha_is_dropped_with_a_note(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="umfuse.images")
-    rgba = pattern("u1", 4)
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_opacity_is_not_looked_at_and_comes_back(dtype: str) -> None:
+    rgba = pattern(dtype, 4)
     tensor = torch.from_numpy(np.moveaxis(rgba, -1, 0).copy())
-    for image in (rgba, Image.fromarray(rgba), tensor):
-        caplog.clear()
-        picture = read(image)
+    for image in (rgba, tensor, *([Image.fromarray(rgba)] if dtype == "u1" else [])):
+        picture, opaque = read(image, range="dtype"), read(rgba[..., :3].copy(), range="dtype")
         assert picture.channels == 3
-        assert "(alpha) is dropped" in caplog.text or "alpha channel is dropped" in caplog.text
-        np.testing.assert_array_equal(
-            picture.values[0].movedim(0, -1).numpy(), rgba[..., :3].astype(np.float32)
-        )
+        assert torch.equal(picture.luma, opaque.luma)
+        assert picture.planes.shape == (1, 4, HEIGHT, WIDTH)
+        for back in (picture.give_back(picture.planes), picture.fused(picture.luma)):
+            assert type(back) is type(image)
+            array = np.moveaxis(as_array(back), 0, -1) if image is tensor else as_array(back)
+            np.testing.assert_allclose(array, rgba, rtol=0, atol=2e-6 if dtype == "f4" else 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB"])
+def test_a_transparent_colour_becomes_opacity(mode: str) -> None:
+    image = Image.fromarray(pattern("u1", None if mode == "L" else 3))
+    image = image.quantize(8) if mode == "P" else image
+    image.info["transparency"] = image.getpixel((0, 0))
+    expected = image.convert("LA" if mode == "L" else "RGBA")
+    picture = read(image)
+    assert picture.alpha is not None
+    assert picture.alpha[0, 0, 0, 0] == 0
+    back = picture.give_back(picture.planes)
+    np.testing.assert_array_equal(as_array(back), np.asarray(expected))
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+def test_bgr_of_opencv_comes_back_as_bgr(dtype: str, channels: int) -> None:
+    rgb = pattern(dtype, channels)
+    order = [2, 1, 0, 3][:channels]
+    expected = read(rgb, range="dtype")
+    for bgr in (rgb[..., order], torch.from_numpy(np.moveaxis(rgb[..., order], -1, 0).copy())):
+        picture = read(bgr, range="dtype", channels="bgr")
+        assert torch.equal(picture.luma, expected.luma)
+        assert torch.equal(picture.rgb, expected.rgb)
+        for back in (picture.give_back(picture.planes), picture.fused(picture.luma)):
+            np.testing.assert_allclose(as_array(back), as_array(bgr), rtol=0, atol=2e-6)
+        shown = as_array(picture.form.shown(picture.give_back(picture.planes)))
+        shown = np.moveaxis(shown, 0, -1) if isinstance(bgr, torch.Tensor) else shown
+        np.testing.assert_array_equal(shown, rgb)
+
+
+def test_the_order_of_channels_is_said_of_arrays_alone() -> None:
+    image = Image.fromarray(pattern("u1", 3))
+    assert torch.equal(read(image, channels="bgr").rgb, read(image).rgb)
+    grey = pattern("u1")
+    assert torch.equal(read(grey, channels="bgr").luma, read(grey).luma)
+    with pytest.raises(ValueError, match="expected channels to be 'rgb' or 'bgr', got 'rbg'"):
+        read(grey, channels="rbg")
 
 
 def test_false_colour_infrared_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,7 +11,7 @@ from patterns import as_array, pattern
 from PIL import Image, TiffImagePlugin
 
 import umfuse
-from umfuse import cli, filters, images, missing
+from umfuse import cli, filters, images, missing, ranges
 from umfuse.images import read
 
 MARK = -9999.0
@@ -80,7 +80,7 @@ def test_pixels_without_data_are_found_filled_and_given_back(name, scene, holes,
     picture = read(image, range="percentile", **options)
     assert np.array_equal(picture.missing[0, 0].numpy(), holes)
     data = scene.infrared[~holes].astype(np.float32)
-    low, high = np.percentile(data, images.PERCENTILES)
+    low, high = np.percentile(data, ranges.PERCENTILES)
     assert [float(picture.low), float(picture.span)] == pytest.approx([low, high - low])
     assert np.array_equal(picture.values[0, 0].numpy()[~holes], data)
     assert data.min() <= float(picture.values.min()) <= float(picture.values.max()) <= data.max()

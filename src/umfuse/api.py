@@ -17,10 +17,11 @@ from torch import Tensor
 
 from umfuse import devices, draw, images, registering, sources
 from umfuse import weights as weights_
-from umfuse.images import Band, ImageLike, Picture, Range
+from umfuse.images import AnyImage, Band, Channels, ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
+from umfuse.picture import Form
 from umfuse.pipeline import DOUBTFUL, Precision, Umfuse
-from umfuse.registration import AnyImage, Registration, RegistrationError
+from umfuse.registration import Registration, RegistrationError
 from umfuse.search import Known
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ class Fusion:
 
     Attributes:
         image: On the visible grid, in the kind and dtype of the visible input (a PIL image for a
-            path), with the colour of the visible image.
+            path), with the colour and the opacity of the visible image.
         luma: ``(H, W)`` float32 in [0, 1], its brightness before it was rounded.
         registration: The alignment that was used; None for a pair fused as it came.
     """
@@ -46,23 +47,30 @@ class Fusion:
     image: AnyImage
     luma: NDArray[np.float32]
     registration: Registration | None
+    _form: Form | None = None
 
     def save(self, path: str | os.PathLike[str], *, grey16: bool = False) -> None:
         """Writes the fused image to a file, completely or not at all.
+
+        ICC profile, time and place of the visible image's file go with it, where the format has
+        room for them.
 
         Args:
             path: The suffix gives the format; 16-bit images need PNG or TIFF.
             grey16: Writes the luma as 16-bit grey, whatever the visible image was.
         """
         image = np.rint(self.luma * 65535).astype(np.uint16) if grey16 else self.image
-        images.save(image, path)
+        if self._form is None:
+            images.save(image, path)
+        else:
+            self._form.save(image, path)
 
     def __repr__(self) -> str:
         height, width = self.luma.shape
         return f"Fusion({width}x{height}, {self.registration or 'fused as it came'})"
 
     def _repr_png_(self) -> bytes:
-        return draw.png(self.image)
+        return draw.png(self.image if self._form is None else self._form.shown(self.image))
 
 
 def load(
@@ -108,6 +116,7 @@ def register(
     nodata: float | None = None,
     band: int | None = None,
     vis_band: Band | None = None,
+    channels: Channels = "rgb",
     weights: WeightsLike | None = None,
     device: Device | None = None,
 ) -> Registration:
@@ -150,6 +159,7 @@ def register(
         band: Which channel of the infrared image is used, or which page of a file of several pages,
             counted from 0. What is given back is grey then.
         vis_band: The same of the visible image; three of them, (red, green, blue), give colour.
+        channels: ``"bgr"`` for colour arrays and tensors as OpenCV has them, which come back so.
         weights: As in `load`, or a model that was loaded before.
         device: As in `load`; not together with a model, which stays where it is.
 
@@ -171,6 +181,7 @@ def register(
         nodata=nodata,
         band=band,
         vis_band=vis_band,
+        channels=channels,
     )
     if initial is None and matcher is None and not known:
         initial = placing
@@ -196,6 +207,7 @@ def fuse(
     nodata: float | None = None,
     band: int | None = None,
     vis_band: Band | None = None,
+    channels: Channels = "rgb",
     weights: WeightsLike | None = None,
     device: Device | None = None,
 ) -> Fusion:
@@ -225,6 +237,7 @@ def fuse(
         nodata: As in `register`; the visible image is shown there.
         band: As in `register`.
         vis_band: As in `register`.
+        channels: As in `register`.
         weights: As in `load`, or a model that was loaded before.
         device: As in `load`; not together with a model, which stays where it is.
 
@@ -256,6 +269,7 @@ def fuse(
         nodata=nodata,
         band=band,
         vis_band=vis_band,
+        channels=channels,
     )
     if initial is None and matcher is None and not known:
         initial = placing
@@ -267,7 +281,8 @@ def fuse(
         used = alignment = _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
         if on_failure == "visible" and found.confidence < min_confidence:
             luma = visible.luma[0, 0].cpu().numpy()
-            return Fusion(visible.give_back(visible.values, visible.missing), luma, alignment)
+            image = visible.give_back(visible.planes, visible.missing)
+            return Fusion(image, luma, alignment, visible.form)
     else:
         alignment = None
         used = registering.resized(*sizes) if placing is None else _given(placing, *sizes)
@@ -279,7 +294,7 @@ def fuse(
             used.content,
             None if infrared.missing is None else infrared.missing.to(model.device),
         )
-    return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), alignment)
+    return Fusion(visible.fused(fused), fused[0, 0].cpu().numpy(), alignment, visible.form)
 
 
 def _register(

@@ -248,6 +248,8 @@ def _display(image: Displayable) -> NDArray[np.uint8]:
         )
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
+    if image.ndim == 3 and image.shape[2] == 4:  # opacity, which paper has none of
+        image = image[..., :3]
     if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3) or image.size == 0:
         raise ValueError(f"expected an image (H, W) or (H, W, 3), got shape {image.shape}")
     if image.dtype == np.bool_:

@@ -7,190 +7,58 @@ own units (8-bit, 16-bit thermal counts, degrees) for whoever resamples, and lum
 kind and dtype that came in. `save`, of `umfuse.files`, writes any of these kinds to a file.
 
 Layouts: arrays are (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); tensors are (H, W), (C, H, W) or
-(B, C, H, W) with 1, 3 or 4 channels. The fourth channel (alpha) is dropped. Of stacks with other
-numbers of channels `band` says which one, or which three, are looked at.
+(B, C, H, W) with 1, 3 or 4 channels. The fourth channel is opacity (alpha), which is not looked at
+and goes back with the others. Of stacks with other numbers of channels `band` says which one, or
+which three, are looked at.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import os
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import borders, filters, missing
+from umfuse import dtypes, missing, ranges
 from umfuse.files import (
-    FLOAT_SLACK,
+    NOTHING,
     Array,
+    Metadata,
     bands,
-    declare_nodata,
     declared_nodata,
+    metadata,
     open_image,
     radiometric,
     save,
     upright,
 )
+from umfuse.picture import AnyImage, Channels, Form, Picture
+from umfuse.ranges import Range
 
-__all__ = ["Band", "ImageLike", "Picture", "Range", "read", "save"]
+__all__ = ["AnyImage", "Band", "Channels", "ImageLike", "Picture", "Range", "read", "save"]
 
 logger = logging.getLogger(__name__)
 
 Band: TypeAlias = bands.Band
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array | Tensor
-Range: TypeAlias = Literal["dtype", "minmax", "percentile"] | tuple[float, float]
 
 MINIMUM_SIDE = 8
-PERCENTILES = (0.5, 99.5)  # enough to shed dead pixels and glints, too little to clip a person
-
-_CheckedRange: TypeAlias = Range | None
-
-
-@dataclass(frozen=True)
-class Form:
-    """How a picture came in, which is how it is given back.
-
-    Attributes:
-        kind: The container. Files are given back as PIL images.
-        dtype: The NumPy dtype (byte order included) or the torch dtype of the pixels.
-        layout: The order of the axes.
-        device: Where the tensor was; the CPU for every other kind.
-        blank: What stands in pixels without data.
-        masked: Whether it was a masked array.
-    """
-
-    kind: Literal["pil", "array", "tensor"]
-    dtype: np.dtype[Any] | torch.dtype
-    layout: Literal["HW", "HWC", "CHW", "BCHW"]
-    device: torch.device
-    blank: float = math.nan
-    masked: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """A picture inside the library, with all that is needed to give it back as it came.
-
-    Attributes:
-        values: Pixels in the units of the input, float32 (B, C, H, W), C = 1 or 3. Integers above
-            2**24 and float64 are rounded to float32 precision. Where data is missing they continue
-            smoothly what is around.
-        low: Value that becomes 0, float32 (B, 1, 1, 1), in the units of the input.
-        span: Distance from `low` to the value that becomes 1, float32 (B, 1, 1, 1), always
-            positive.
-        form: Kind, dtype, layout and device of the input.
-        missing: Which pixels have no data, bool (B, 1, H, W); None if all have.
-    """
-
-    values: Tensor
-    low: Tensor
-    span: Tensor
-    form: Form
-    missing: Tensor | None = None
-
-    @property
-    def channels(self) -> int:
-        """Number of channels, 1 or 3."""
-        return int(self.values.shape[1])
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return int(self.values.shape[2]), int(self.values.shape[3])
-
-    @cached_property
-    def _unit(self) -> Tensor:
-        return ((self.values - self.low) / self.span).clamp(0, 1)
-
-    @cached_property
-    def luma(self) -> Tensor:
-        """Brightness in [0, 1] within the range, float32 (B, 1, H, W); BT.601 for colour."""
-        return filters.luma(self._unit)
-
-    @cached_property
-    def chroma(self) -> Tensor | None:
-        """BT.601 (Cb, Cr) in [-0.5, 0.5], float32 (B, 2, H, W); None for a grey picture."""
-        if self.channels == 1:
-            return None
-        red, blue = self._unit[:, 0:1], self._unit[:, 2:3]
-        return torch.cat([(blue - self.luma) / 1.772, (red - self.luma) / 1.402], dim=1)
-
-    @cached_property
-    def rgb(self) -> Tensor:
-        """Colour in [0, 1] within the range, float32 (B, 3, H, W); grey is replicated."""
-        return self._unit.expand(-1, 3, -1, -1)
-
-    def give_back(
-        self, values: Tensor, missing: Tensor | None = None
-    ) -> Image.Image | Array | Tensor:
-        """Pixels in the units of the input -> the kind, dtype, layout and device that came in.
-
-        Integer types are rounded and clipped, they never wrap around. The size may differ from this
-        picture's: a resampled infrared image lives on the visible grid.
-
-        Args:
-            values: Pixels, (B, C, H, W) with the channels of this picture.
-            missing: Which of them are to be without data, as those of this picture are: NaN, masked
-                or of the value that said so; bool (B, 1, H, W), None for no pixel.
-
-        Returns:
-            A PIL image (also when a path came in), an array or a tensor.
-
-        Raises:
-            ValueError: If the channels differ, or several images are to go back into a layout for
-                one.
-        """
-        if values.ndim != 4 or values.shape[1] != self.channels:
-            raise ValueError(
-                f"expected values of shape (B, {self.channels}, H, W), got {tuple(values.shape)}; "
-                "give back as many channels as the picture has"
-            )
-        if self.form.layout != "BCHW" and values.shape[0] != 1:
-            raise ValueError(
-                f"expected one image, because one came in, got a batch of {values.shape[0]}; "
-                "give the images back one by one"
-            )
-        lowest, highest = _limits(self.form.dtype)
-        values = values.detach().float()
-        if _is_integer(self.form.dtype):
-            values = values.round()
-        return _to_form(values.clamp(lowest, highest), missing, self.form)
-
-    def fused(self, luma: Tensor) -> Image.Image | Array | Tensor:
-        """A new luma with this picture's own colour -> the kind and dtype that came in.
-
-        The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
-        Colours that would leave the gamut fade until they fit: luma and hue stay. Pixels of this
-        picture without data stay without.
-
-        Args:
-            luma: Brightness in [0, 1] on the grid of this picture, (B, 1, H, W).
-
-        Returns:
-            A PIL image (also when a path came in), an array or a tensor.
-
-        Raises:
-            ValueError: If the shape is not that of this picture's luma.
-        """
-        if luma.shape != self.luma.shape:
-            raise ValueError(
-                f"expected a luma of shape {tuple(self.luma.shape)}, got {tuple(luma.shape)}; "
-                "resample it to the grid of this picture first"
-            )
-        unit = luma.detach().to(self.values.device, torch.float32).clamp(0, 1)
-        if self.chroma is not None:
-            colour = self._unit - self.luma
-            room = torch.where(colour > 0, 1 - unit, unit)
-            share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
-            unit = unit + share * colour
-        return self.give_back(unit.clamp(0, 1) * self.span + self.low, self.missing)
+_WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
+_OPAQUE = {
+    "P": "RGB",
+    "RGB": "RGB",
+    "RGBX": "RGB",
+    "YCbCr": "RGB",
+    "HSV": "RGB",
+    "1": "L",
+    "L": "L",
+}
 
 
 def read(
@@ -201,12 +69,13 @@ def read(
     option: str = "range",
     nodata: float | None = None,
     band: Band | None = None,
+    channels: Channels = "rgb",
 ) -> Picture:
     """The picture behind a path, a PIL image, an array or a tensor.
 
-    EXIF orientation is applied, alpha is dropped (with a note in the log), palettes become RGB, or
-    grey if all their colours are. The pixels are copied, and tensors are detached: gradients end
-    here (call the network itself to differentiate).
+    EXIF orientation is applied; palettes become RGB, or grey if all their colours are; CMYK becomes
+    sRGB. ICC profile, time and place of a file go with the picture. The pixels are copied, and
+    tensors are detached: gradients end here (call the network itself to differentiate).
 
     `range` says which values become 0 and 1. **A range taken from the image itself ("minmax",
     "percentile") makes a flat scene look hot and flickers from frame to frame: for video, or to
@@ -228,6 +97,8 @@ def read(
         nodata: The value of pixels without data, in all their channels.
         band: Which channel is taken of an image, or which page of a file of several pages, counted
             from 0; the picture is grey then. Three of them, (red, green, blue), give colour.
+        channels: The order of the colours in an array or a tensor: ``"bgr"`` for those of OpenCV,
+            which get back what they came as. Files and PIL images say it themselves.
 
     Returns:
         The picture. A constant image becomes 0 everywhere under "minmax" and "percentile".
@@ -238,39 +109,49 @@ def read(
             or there is no such band.
         OSError: If the file cannot be opened.
     """
-    checked = _check_range(range, name, option)
+    checked = ranges.checked(range, name, option)
     if nodata is not None and not isinstance(nodata, (int, float, np.number)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"{name}: expected nodata to be a number or None, got {nodata!r}")
+    if channels not in get_args(Channels):
+        raise ValueError(f"{name}: expected channels to be 'rgb' or 'bgr', got {channels!r}")
+    order: Channels = "rgb"
+    if band is None and isinstance(image, (np.ndarray, Tensor)):
+        order = channels
+    said = NOTHING
     if isinstance(image, (str, os.PathLike)):
         path = Path(image)
-        if name == "infrared" and (celsius := radiometric.celsius(path, name)) is not None:
-            image, checked = Image.fromarray(celsius), checked or "percentile"
-        elif name == "visible" and (photo := radiometric.photo(path, name)) is not None:
-            image = Image.fromarray(photo)
+        if name == "infrared" and (found := radiometric.celsius(path, name)) is not None:
+            (image, said), checked = found, checked or "percentile"
+        elif name == "visible" and (found := radiometric.photo(path, name)) is not None:
+            image, said = found
         else:
-            image = open_image(path, name, band)
+            image, said = open_image(path, name, band)
     elif isinstance(image, Image.Image):
-        image = upright(image, name)
+        image, said = upright(image, name)
         image = image if band is None else bands.of_image(image, band, name)
     elif band is not None and isinstance(image, np.ndarray):
         image = bands.of_image(image, band, name)
     elif band is not None and isinstance(image, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
         image = bands.of_tensor(image, band, name)
     if isinstance(image, Image.Image):
-        values, lost, form = _from_pil(image, name, nodata)
+        planes, lost, form = _from_pil(image, said, name, nodata)
     elif isinstance(image, np.ndarray):
-        values, lost, form = _from_array(image, name, nodata)
+        _check_layout(image, name)
+        planes, lost, form = _from_array(image, order, name, nodata)
+        form = replace(form, said=said)
     elif isinstance(image, Tensor):  # pyright: ignore[reportUnnecessaryIsInstance]
-        values, lost, form = _from_tensor(image, name, nodata)
+        planes, lost, form = _from_tensor(image, order, name, nodata)
     else:
         raise TypeError(
             f"{name}: expected a path, a PIL image, a NumPy array or a torch tensor, got "
             f"{type(image).__name__}; wrap lists in np.asarray, open streams with PIL.Image.open"
         )
+    opaque = planes.shape[1] % 2 == 1  # grey or RGB: with alpha they are two or four
+    values, alpha = (planes, None) if opaque else (planes[:, :-1], planes[:, -1:])
     values = _filled(values, lost, name)
-    low, span = _low_span(values, lost, form.dtype, checked, name, option)
-    picture = Picture(values, low, span, form, lost if lost.any() else None)
-    if name == "infrared" and form.dtype.itemsize > 1 and (mark := _mark(values, name)):
+    low, span = ranges.low_span(values, lost, form.dtype, checked, name, option)
+    picture = Picture(values, low, span, form, lost if lost.any() else None, alpha)
+    if name == "infrared" and form.dtype.itemsize > 1 and (mark := ranges.suspicion(values, name)):
         logger.warning("infrared: %s", mark)
     if name == "infrared" and picture.chroma is not None and picture.chroma.abs().max() > 0.05:
         logger.warning(
@@ -280,68 +161,60 @@ def read(
     return picture
 
 
-# ---- what came in -> values, and which of them are missing ---------------------------
+# ---- what came in -> planes in the order of RGB, and which pixels are missing ---------
 
 
-def _from_pil(image: Image.Image, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
+def _from_pil(
+    image: Image.Image, said: Metadata, name: str, nodata: float | None
+) -> tuple[Tensor, Tensor, Form]:
     mode = image.mode
-    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        logger.info("%s: the alpha channel is dropped", name)
-    if mode in ("1", "LA", "La"):
-        image = (image.convert("LA") if mode == "La" else image).convert("L")
-    elif mode in ("P", "PA", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV"):
-        image = (image.convert("RGBA") if mode == "RGBa" else image).convert("RGB")
-    elif mode not in ("L", "RGB", "F", "I") and not mode.startswith("I;16"):
+    if mode == "CMYK":
+        image, said = metadata.to_rgb(image, said, name)
+    elif mode in _WITH_ALPHA:
+        image = image.convert(_WITH_ALPHA[mode])
+    elif mode in _OPAQUE:
+        # Of a palette, and of a grey or a colour that is transparent.
+        see_through = "transparency" in image.info and mode in ("L", "P", "RGB")
+        wanted = _OPAQUE[mode]
+        image = image.convert({"L": "LA", "RGB": "RGBA"}[wanted] if see_through else wanted)
+    elif mode not in ("F", "I") and not mode.startswith("I;16"):
         raise ValueError(
             f"{name}: expected a grey or RGB image, got PIL mode {mode!r}; "
             "convert it to 'RGB' first"
         )
     array = np.asarray(image)
-    if mode in ("P", "PA") and (array == array[..., :1]).all():
-        array = array[..., 0]
+    if mode in ("P", "PA") and (array[..., :3] == array[..., :1]).all():
+        array = array[..., 0] if array.shape[2] == 3 else array[..., ::3]
     array = missing.masked(array, declared_nodata(image))
-    values, lost, form = _from_array(array, name, nodata)
+    planes, lost, form = _from_array(array, "rgb", name, nodata)
     # Only I;16 has a big-endian form in PIL; all go back in the byte order of the machine.
     dtype = np.dtype(array.dtype.type)
-    return values, lost, replace(form, kind="pil", dtype=dtype, masked=False)
+    return planes, lost, replace(form, kind="pil", dtype=dtype, masked=False, said=said)
 
 
-def _from_array(array: Array, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
-    if array.dtype.kind not in "uif":
-        raise TypeError(
-            f"{name}: expected integers or floats, got an array of dtype {array.dtype}; "
-            f"{_cast_hint(array.dtype.kind)}"
-        )
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        if array.ndim == 3 and array.shape[0] < MINIMUM_SIDE:
-            hint = "it looks channels-first, pass np.moveaxis(array, 0, -1)"
-        elif array.ndim == 3:
-            hint = bands.remedy(array.shape[2], name)
-        else:
-            hint = "pass one image at a time, batches only as a tensor (B, C, H, W)"
-        raise ValueError(
-            f"{name}: expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
-            f"got shape {array.shape}; {hint}"
-        )
+def _from_array(
+    array: Array, order: Channels, name: str, nodata: float | None
+) -> tuple[Tensor, Tensor, Form]:
     _check_size(array.shape[0], array.shape[1], name)
     planes = array[..., None] if array.ndim == 2 else array
-    if planes.shape[2] == 4:
-        logger.info("%s: the fourth channel (alpha) is dropped", name)
-        planes = planes[..., :3]
-    planes = missing.masked(planes, nodata)
-    lost, blank = missing.of_array(planes)
+    if order == "bgr" and planes.shape[2] > 2:
+        planes = planes[..., [2, 1, 0, 3][: planes.shape[2]]]
+    colours = missing.masked(planes[..., : _colours(planes.shape[2])], nodata)
+    lost, blank = missing.of_array(colours)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes Inf and is reported below
         copy = np.array(np.moveaxis(planes, 2, 0)[None], dtype=np.float32, order="C", copy=True)
     layout = "HW" if array.ndim == 2 else "HWC"
     came_masked = isinstance(array, np.ma.MaskedArray)
-    form = Form("array", array.dtype, layout, torch.device("cpu"), blank, came_masked)
+    form = Form("array", array.dtype, layout, torch.device("cpu"), blank, came_masked, order)
     return torch.from_numpy(copy), torch.from_numpy(lost)[None, None], form
 
 
-def _from_tensor(tensor: Tensor, name: str, nodata: float | None) -> tuple[Tensor, Tensor, Form]:
+def _from_tensor(
+    tensor: Tensor, order: Channels, name: str, nodata: float | None
+) -> tuple[Tensor, Tensor, Form]:
     dtype = tensor.dtype
     usable = dtype.is_floating_point and dtype.itemsize >= 2
-    if tensor.layout != torch.strided or not (usable or _is_integer(dtype)):
+    if tensor.layout != torch.strided or not (usable or dtypes.is_integer(dtype)):
         kind = "b" if dtype == torch.bool else "c" if dtype.is_complex else "O"
         raise TypeError(
             f"{name}: expected a dense tensor of integers or floats, got {dtype} with layout "
@@ -364,12 +237,16 @@ def _from_tensor(tensor: Tensor, name: str, nodata: float | None) -> tuple[Tenso
         "HW" if tensor.ndim == 2 else "CHW" if tensor.ndim == 3 else "BCHW"
     )
     planes = tensor.detach().reshape(-1, shape[-3] if tensor.ndim > 2 else 1, *shape[-2:])
-    if planes.shape[1] == 4:
-        logger.info("%s: the fourth channel (alpha) is dropped", name)
-        planes = planes[:, :3]
-    values = torch.empty(planes.shape, dtype=torch.float32, device=tensor.device).copy_(planes)
-    lost, blank = missing.of_tensor(planes, nodata)
-    return values, lost, Form("tensor", dtype, layout, tensor.device, blank)
+    if order == "bgr" and planes.shape[1] > 2:
+        planes = planes[:, [2, 1, 0, 3][: planes.shape[1]]]
+    lost, blank = missing.of_tensor(planes[:, : _colours(planes.shape[1])], nodata)
+    copy = torch.empty(planes.shape, dtype=torch.float32, device=tensor.device).copy_(planes)
+    return copy, lost, Form("tensor", dtype, layout, tensor.device, blank, channels=order)
+
+
+def _colours(channels: int) -> int:
+    """Returns how many of 1 to 4 channels are no alpha."""
+    return channels - (channels % 2 == 0)
 
 
 # ---- checks --------------------------------------------------------------------------
@@ -381,6 +258,25 @@ def _cast_hint(kind: str) -> str:
     if kind == "c":
         return "pass its magnitude"
     return "cast it to uint8, uint16 or float32"
+
+
+def _check_layout(array: Array, name: str) -> None:
+    if array.dtype.kind not in "uif":
+        raise TypeError(
+            f"{name}: expected integers or floats, got an array of dtype {array.dtype}; "
+            f"{_cast_hint(array.dtype.kind)}"
+        )
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        if array.ndim == 3 and array.shape[0] < MINIMUM_SIDE:
+            hint = "it looks channels-first, pass np.moveaxis(array, 0, -1)"
+        elif array.ndim == 3:
+            hint = bands.remedy(array.shape[2], name)
+        else:
+            hint = "pass one image at a time, batches only as a tensor (B, C, H, W)"
+        raise ValueError(
+            f"{name}: expected an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), "
+            f"got shape {array.shape}; {hint}"
+        )
 
 
 def _check_size(height: int, width: int, name: str) -> None:
@@ -410,145 +306,3 @@ def _filled(values: Tensor, lost: Tensor, name: str) -> Tensor:
         )
     logger.info("%s: %.3g %% of the pixels have no data", name, 100 * float(lost.float().mean()))
     return missing.filled(values, lost)
-
-
-def _check_range(range: object, name: str, option: str) -> _CheckedRange:
-    if range is None or (isinstance(range, str) and range in ("dtype", "minmax", "percentile")):
-        return cast(_CheckedRange, range)
-    wanted = (
-        f"{name}: expected {option} to be 'dtype', 'minmax', 'percentile' or (low, high) "
-        "with low < high"
-    )
-    if isinstance(range, (tuple, list)) and len(cast("tuple[object]", range)) == 2:
-        try:
-            low, high = (float(bound) for bound in cast("tuple[Any, Any]", range))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{wanted}, got {range!r}; give two numbers") from error
-        if math.isfinite(low) and math.isfinite(high) and low < high:
-            return low, high
-    raise ValueError(f"{wanted}, got {range!r}; give two finite numbers in the units of the image")
-
-
-def _low_span(
-    values: Tensor,
-    lost: Tensor,
-    dtype: np.dtype[Any] | torch.dtype,
-    range: _CheckedRange,
-    name: str,
-    option: str,
-) -> tuple[Tensor, Tensor]:
-    """The value that becomes 0 and the distance to the one that becomes 1, (B, 1, 1, 1) each."""
-    if range is None:
-        range = "percentile" if _is_integer(dtype) and dtype.itemsize > 1 else "dtype"
-    if isinstance(range, tuple):
-        pairs = [range] * len(values)
-    elif range == "dtype" and _is_integer(dtype):
-        pairs = [_limits(dtype)] * len(values)
-    elif range == "dtype":
-        least, most = float(values.min()), float(values.max())
-        if least < -FLOAT_SLACK or most > 1 + FLOAT_SLACK:
-            mark = _mark(values, name)
-            raise ValueError(
-                f"{name}: expected floats in [0, 1], got {least:.6g} to {most:.6g}; "
-                f"pass {option}=(low, high) in the units of the image, or {option}='percentile'"
-                + (f"; {mark}" if mark else "")
-            )
-        pairs = [(0.0, 1.0)] * len(values)
-    else:
-        pairs = [
-            _extent(one, gone, percentile=range == "percentile")
-            for one, gone in zip(values, lost, strict=True)
-        ]
-    low = torch.tensor([pair[0] for pair in pairs])
-    # A constant image has no span; 1 keeps the division finite and makes it 0 everywhere.
-    span = torch.tensor([high - low if high > low else 1.0 for low, high in pairs])
-    shape = (-1, 1, 1, 1)
-    return low.view(shape).to(values.device), span.view(shape).to(values.device)
-
-
-def _grey(values: Tensor) -> Tensor:
-    """Images (1, C, H, W) of any range as luma from 0 to 1."""
-    least, most = values.min(), values.max()
-    return filters.luma((values - least) / (most - least).clamp_min(1e-9))
-
-
-def _mark(values: Tensor, name: str) -> str | None:
-    """What to do about a value that looks like a mark for no data; bars are none."""
-    if missing.suspect(values) is None:
-        return None
-    between = [borders.part(one, borders.content(_grey(one[None]))) for one in values]
-    found = next(filter(None, map(missing.suspect, between)), None)
-    if found is None:
-        return None
-    value, share = found
-    remedy = (
-        f"np.ma.masked_equal(image, {value:.9g})" if name == "visible" else f"nodata={value:.9g}"
-    )
-    percent = f"{100 * share:.3g} % of the pixels"
-    return f"{percent} are exactly {value:.9g}: if these have no data, say {remedy}"
-
-
-def _extent(values: Tensor, lost: Tensor, *, percentile: bool) -> tuple[float, float]:
-    if percentile:
-        # Bars are no part of the scene, whose counts they would press together.
-        box = borders.content(_grey(values[None]))
-        values, lost = borders.part(values, box), borders.part(lost, box)
-        # NumPy, because torch.quantile refuses more than 16 million values.
-        data = values[(~lost).expand_as(values)].cpu().numpy()
-        low, high = np.percentile(data, PERCENTILES).tolist() if data.size else (0.0, 0.0)
-        if low < high:
-            return low, high
-        # A few hot pixels on a constant ground: the percentiles meet, the extremes do not.
-    return float(values.min()), float(values.max())
-
-
-# ---- values -> what came in ----------------------------------------------------------
-
-
-def _is_integer(dtype: np.dtype[Any] | torch.dtype) -> bool:
-    if isinstance(dtype, torch.dtype):
-        return not (dtype.is_floating_point or dtype.is_complex or dtype == torch.bool)
-    return dtype.kind in "ui"
-
-
-def _limits(dtype: np.dtype[Any] | torch.dtype) -> tuple[float, float]:
-    """The smallest and largest float32 that the dtype can hold."""
-    if isinstance(dtype, torch.dtype):
-        info = torch.iinfo(dtype) if _is_integer(dtype) else torch.finfo(dtype)
-    else:
-        info = np.iinfo(dtype) if _is_integer(dtype) else np.finfo(dtype)
-    largest32 = float(np.finfo(np.float32).max)
-    lowest, highest = max(float(info.min), -largest32), min(float(info.max), largest32)
-    if _is_integer(dtype) and int(np.float32(highest)) > int(info.max):
-        # 2**31 - 1 is rounded up to 2**31, which int32 does not hold.
-        highest = float(np.nextafter(np.float32(highest), np.float32(0)))
-    return lowest, highest
-
-
-def _to_form(values: Tensor, lost: Tensor | None, form: Form) -> Image.Image | Array | Tensor:
-    """Pixels (B, C, H, W) that are rounded and clipped already, in another form."""
-    if isinstance(form.dtype, torch.dtype):
-        # There is no direct way from float32 to uint16 on every device.
-        values = values.to(torch.int64 if _is_integer(form.dtype) else form.dtype)
-        if lost is not None:
-            values = values.masked_fill(lost.to(values.device), form.blank)
-        values = values.to(form.device, form.dtype)
-        if form.layout == "BCHW":
-            return values
-        return values[0, 0] if form.layout == "HW" else values[0]
-    array = values[0].movedim(0, -1).cpu().numpy().astype(form.dtype)
-    mask = np.zeros(array.shape, dtype=np.bool_)
-    if lost is not None:
-        mask |= lost[0].movedim(0, -1).cpu().numpy()
-        array[mask] = form.blank
-    if form.layout == "HW":
-        array, mask = array[..., 0], mask[..., 0]
-    array = np.ascontiguousarray(array)
-    if form.masked:
-        return np.ma.array(array, mask=mask, fill_value=form.blank)
-    if form.kind == "array":
-        return array
-    image = Image.fromarray(array)
-    if lost is not None:
-        declare_nodata(image, form.blank)
-    return image

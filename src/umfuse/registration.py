@@ -8,20 +8,18 @@ import zipfile
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
 from umfuse import borders, draw, files, geometry, images, resampling
 from umfuse.borders import Box
-from umfuse.images import ImageLike, Picture
+from umfuse.images import AnyImage, ImageLike, Picture
 
-AnyImage: TypeAlias = Image.Image | NDArray[Any] | Tensor
 Method = Literal["resize", "search", "dense", "matcher", "given"]
 Interpolation = Literal["bilinear", "nearest"]
 
@@ -266,7 +264,9 @@ class Registration:
         Args:
             path: The suffix gives the format; 16-bit images need PNG or TIFF.
         """
-        images.save(self.infrared, path)
+        image = self.infrared
+        assert self._picture is not None
+        self._picture.form.save(image, path)
 
     def __repr__(self) -> str:
         height, width = self.visible_size
@@ -276,11 +276,13 @@ class Registration:
         )
 
     def _repr_png_(self) -> bytes | None:
-        return None if self._picture is None else draw.png(self.infrared)
+        if self._picture is None:
+            return None
+        return draw.png(self._picture.form.shown(self.infrared))
 
     def _resampled(self, picture: Picture, interpolation: Interpolation = "bilinear") -> AnyImage:
         coordinates = self.tensor(picture.values.device)
-        image, coordinates = borders.inner(picture.values, coordinates, self.content)
+        image, coordinates = borders.inner(picture.planes, coordinates, self.content)
         missing = picture.missing
         if missing is not None:
             missing = resampling.hidden(borders.part(missing, self.content), coordinates)

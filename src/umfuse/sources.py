@@ -9,7 +9,7 @@ from PIL import Image
 
 from umfuse import images
 from umfuse.files import Array, radiometric
-from umfuse.images import Band, ImageLike, Picture, Range
+from umfuse.images import Band, Channels, ImageLike, Picture, Range
 
 
 def read(
@@ -21,6 +21,7 @@ def read(
     nodata: float | None = None,
     band: int | None = None,
     vis_band: Band | None = None,
+    channels: Channels = "rgb",
 ) -> tuple[Picture, Picture, Array | None]:
     """The pictures of a pair, and how its camera places one on the other, if it says so.
 
@@ -32,6 +33,7 @@ def read(
         nodata: As there, of the infrared image.
         band: As there, of the infrared image.
         vis_band: The same, of the visible image.
+        channels: As there, of both.
 
     Returns:
         Infrared, visible, and for a file that holds both ``(3, 3)`` from visible to infrared pixel.
@@ -43,14 +45,24 @@ def read(
     """
     placing = None
     if vis is None:
-        celsius, photo, placing = _both(ir)
-        ir, vis = Image.fromarray(celsius), Image.fromarray(photo)
+        ir, vis, placing = _both(ir)
         ir_range = ir_range or "percentile"
     infrared = images.read(
-        ir, name="infrared", range=ir_range, option="ir_range", nodata=nodata, band=band
+        ir,
+        name="infrared",
+        range=ir_range,
+        option="ir_range",
+        nodata=nodata,
+        band=band,
+        channels=channels,
     )
     visible = images.read(
-        vis, name="visible", range=vis_range or "dtype", option="vis_range", band=vis_band
+        vis,
+        name="visible",
+        range=vis_range or "dtype",
+        option="vis_range",
+        band=vis_band,
+        channels=channels,
     )
     for name, picture in (("infrared", infrared), ("visible", visible)):
         if len(picture.values) != 1:
@@ -61,7 +73,7 @@ def read(
     return infrared, visible, placing
 
 
-def _both(source: ImageLike) -> tuple[Array, Array, Array | None]:
+def _both(source: ImageLike) -> tuple[Image.Image, Image.Image, Array | None]:
     """Returns the temperatures and the photo of a FLIR radiometric JPEG, and their placing."""
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
@@ -76,9 +88,12 @@ def _both(source: ImageLike) -> tuple[Array, Array, Array | None]:
             f"visible: expected an image beside {path}, which is no FLIR radiometric JPEG: pass "
             "the visible image too"
         )
-    celsius, photo, placing = radiometric.thermogram(path, "infrared")
-    if photo is None:
+    found = radiometric.thermogram(path, "infrared")
+    if found.photo is None:
         raise ValueError(
             f"visible: {path} holds temperatures, but no photo: pass the visible image too"
         )
-    return celsius, photo, placing
+    pair = Image.fromarray(found.celsius), Image.fromarray(found.photo)
+    for image in pair:
+        found.said.put(image)
+    return (*pair, found.placing)

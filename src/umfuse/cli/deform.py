@@ -99,14 +99,14 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
     if options.size is not None:
         side = (options.size, options.size)
         for key, picture in (("ir", infrared), ("vis", visible)):
-            values = F.interpolate(picture.values, side, mode="bilinear", antialias=True)
+            values = F.interpolate(picture.planes, side, mode="bilinear", antialias=True)
             missing = None
             if picture.missing is not None:
                 small = F.interpolate(
                     picture.missing.float(), side, mode="bilinear", antialias=True
                 )
                 missing = small > 0.5
-            images.save(picture.give_back(values, missing), paths[key])
+            picture.form.save(picture.give_back(values, missing), paths[key])
         infrared = images.read(paths["ir"], range="minmax")  # rounded, as others see it
     elif infrared.size != visible.size:
         raise ValueError(
@@ -118,11 +118,12 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
             shutil.copyfile(file, output / key / file.name)
     # Of the name, not of the place in the folder: a part of a data set has the same fields.
     drawn = protocol(options.protocol, infrared.size, zlib.crc32(f"{options.seed}/{name}".encode()))
-    deformed, _ = geometry.warp(infrared.values, drawn.deform)
+    deformed, _ = geometry.warp(infrared.planes, drawn.deform)
     missing = None
     if infrared.missing is not None:
         missing = resampling.hidden(infrared.missing, geometry.to_coordinates(drawn.deform))
-    images.save(infrared.give_back(deformed, missing), output / "ir_warp" / paths["ir"].name)
+    image = infrared.give_back(deformed, missing)
+    infrared.form.save(image, output / "ir_warp" / paths["ir"].name)
     write_displacement(output / "displacement" / f"{name}.npz", drawn.restore, drawn.valid)
 
 

@@ -200,7 +200,7 @@ class RegistrationScorer:
 
     def _resample(self, moving: Picture, coordinates: Tensor, reference: Picture) -> Picture:
         """Returns an image on the grid of the reference, rounded as in a file."""
-        values, _ = resampling.resample(moving.values, coordinates)
+        values, _ = resampling.resample(moving.planes, coordinates)
         return self.ranges.infrared(moving.give_back(values), like=reference)
 
 

@@ -4,18 +4,22 @@ Pillow reads and writes them; what it would not read exactly is read here, or by
 `tiff` and `heif` bring, or refused.
 """
 
-from umfuse.files import bands
+from umfuse.files import bands, metadata
 from umfuse.files.arrays import Array
+from umfuse.files.metadata import NOTHING, Metadata
 from umfuse.files.opening import declare_nodata, declared_nodata, open_image, upright
 from umfuse.files.replacing import replacing
 from umfuse.files.saving import FLOAT_SLACK, save
 
 __all__ = [
     "FLOAT_SLACK",
+    "NOTHING",
     "Array",
+    "Metadata",
     "bands",
     "declare_nodata",
     "declared_nodata",
+    "metadata",
     "open_image",
     "replacing",
     "save",

@@ -8,7 +8,9 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from PIL import Image
 
+from umfuse.files import metadata
 from umfuse.files.arrays import Array, as_pil
+from umfuse.files.metadata import Metadata
 from umfuse.files.refused import Refused
 
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
@@ -21,8 +23,10 @@ def is_heif(header: bytes) -> bool:
     return header[4:8] == b"ftyp" and not _BRANDS.isdisjoint(brands)
 
 
-def read(file: BinaryIO, path: Path) -> Image.Image | Array:
+def read(file: BinaryIO, path: Path) -> tuple[Image.Image | Array, Metadata]:
     """The first image of a HEIC file, upright; more than 8 bits as an array, uint16.
+
+    Beside it what the file says.
 
     Raises:
         Refused: Without the extra `heif`.
@@ -35,5 +39,6 @@ def read(file: BinaryIO, path: Path) -> Image.Image | Array:
             "to PNG"
         ) from error
     image = cast("Any", pillow_heif).open_heif(file, convert_hdr_to_8bit=False)
+    said = metadata.stored(image.info)
     # Copied, because the memory is the library's and goes with `image`.
-    return as_pil(np.array(image)) if "16" in image.mode else image.to_pillow()
+    return as_pil(np.array(image)) if "16" in image.mode else image.to_pillow(), said

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import struct
-import zlib
 from collections.abc import Callable, Generator
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
-from umfuse.files import bands, heif, png, pnm, refused, tiff
+from umfuse.files import bands, heif, metadata, png, pnm, refused, tiff
 from umfuse.files.arrays import NODATA_NAME, Array, number
 from umfuse.files.bands import Band
+from umfuse.files.metadata import NOTHING, Metadata
+from umfuse.files.refused import DECODE_ERRORS
 
 logger = logging.getLogger(__name__)
 
-# Everything that decoders are known to raise on a broken file.
-DECODE_ERRORS = (
-    *(ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError),
-    *(ValueError, struct.error, zlib.error),
-)
+Opened: TypeAlias = tuple[Image.Image | Array, Metadata]
 
 
-def open_image(path: Path, name: str, band: Band | None = None) -> Image.Image | Array:
-    """The first frame of a file, upright: a PIL image, or an array if PIL has no such mode.
+def open_image(path: Path, name: str, band: Band | None = None) -> Opened:
+    """The first frame of a file, upright, and what the file says beside its pixels.
+
+    A PIL image, or an array if PIL has no such mode.
 
     Args:
         path: The file.
@@ -68,12 +65,13 @@ def open_image(path: Path, name: str, band: Band | None = None) -> Image.Image |
         elif count > 1 and band is not None:
             pages, band = bands.numbers(band, count, name), None
         with _told(path, name):
-            images = [frame(page) for page in pages]
-    image = bands.stacked(images, name)
-    return image if band is None else bands.of_image(image, band, name)
+            frames = [frame(page) for page in pages]
+    image = bands.stacked([image for image, _ in frames], name)
+    image = image if band is None else bands.of_image(image, band, name)
+    return image, frames[0][1]
 
 
-def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Image.Image | Array]]:
+def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Opened]]:
     """How many frames a file has, and what reads one of them, upright."""
     refused.no_images(path)
     header = file.read(refused.HEADER)
@@ -83,22 +81,21 @@ def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Image.Imag
     if png.is_deep(header):
         return 1, lambda _: png.read(file.read(), path)
     if pnm.is_deep(header):
-        return 1, lambda _: pnm.read(file.read())
-    through_tifffile = partial(tiff.read, path)
+        return 1, lambda _: (pnm.read(file.read()), NOTHING)
     if tiff.is_misread(header):
-        return tiff.count(path), through_tifffile
+        return tiff.count(path), lambda page: (tiff.read(path, page), NOTHING)
     try:
         image = Image.open(file)
     except UnidentifiedImageError:
         if not tiff.is_tiff(header) or tiff.library() is None:
             raise
-        return tiff.count(path), through_tifffile
+        return tiff.count(path), lambda page: (tiff.read(path, page), metadata.of_tiff(path))
     refused.reduced(path, image, header)
 
-    def frame(page: int) -> Image.Image | Array:
+    def frame(page: int) -> Opened:
         image.seek(page)
         if isinstance(image, TiffImagePlugin.TiffImageFile) and not tiff.exact(image):
-            return through_tifffile(page)
+            return tiff.read(path, page), metadata.of(image)
         return _upright(image)
 
     # In MPO, a phone's JPEG, the frames after the first are previews.
@@ -128,8 +125,10 @@ def _told(path: Path, name: str) -> Generator[None]:
         ) from error
 
 
-def upright(image: Image.Image, name: str) -> Image.Image:
+def upright(image: Image.Image, name: str) -> tuple[Image.Image, Metadata]:
     """A PIL image that the caller opened, decoded and turned as its EXIF orientation says.
+
+    Beside it what its file says.
 
     Args:
         image: The image, its file still open if it is not decoded yet.
@@ -171,10 +170,13 @@ def _is_inexact(image: Image.Image) -> bool:
     return False
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _upright(image: Image.Image) -> tuple[Image.Image, Metadata]:
     # Pillow turns a TIFF while decoding it; asked before, exif_transpose would turn it again.
+    # Of a TIFF they lie in the file, which is closed then; of a PNG they may come after the pixels.
+    said = metadata.of(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
     image.load()
+    said = metadata.of(image) if said is None else said
     upright = ImageOps.exif_transpose(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and tiff.NODATA in image.tag_v2:
         upright.info[NODATA_NAME] = image.tag_v2[tiff.NODATA]
-    return upright
+    return upright, said

@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from umfuse.files import metadata
 from umfuse.files.arrays import Array
-from umfuse.files.opening import DECODE_ERRORS
+from umfuse.files.metadata import Metadata
+from umfuse.files.refused import DECODE_ERRORS
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +33,13 @@ class Thermogram(NamedTuple):
         photo: Visible image of the same moment, uint8 (H, W, 3), if there is one.
         placing: ``(3, 3)`` from pixel of the photo to pixel of `celsius`, as the camera places
             them; None without a photo.
+        said: What the file says beside them.
     """
 
     celsius: Array
     photo: Array | None
     placing: Array | None
+    said: Metadata
 
 
 def maker(path: Path) -> Literal["FLIR", "DJI"] | None:
@@ -79,6 +84,9 @@ def thermogram(path: Path, name: str) -> Thermogram:
         celsius = np.asarray(found.celsius, dtype=np.float32)
         photo = None if found.optical is None else np.asarray(found.optical, dtype=np.uint8)
         placed = found.pip_info
+        image: Image.Image = Image.open(path)
+        with image:
+            said = metadata.of(image)._replace(icc=None)  # which is of the picture made of them
     except _ERRORS as error:
         raise ValueError(
             f"{name}: {path} is a FLIR radiometric JPEG that flyr cannot read ({error}); copy it "
@@ -88,7 +96,7 @@ def thermogram(path: Path, name: str) -> Thermogram:
     if photo is not None and placed is not None and placed.real_to_ir > 0:
         shift = (float(placed.offset_x), float(placed.offset_y))
         placing = factory_placing(celsius.shape, photo.shape, float(placed.real_to_ir), shift)
-    return Thermogram(celsius, photo, placing)
+    return Thermogram(celsius, photo, placing, said)
 
 
 def factory_placing(
@@ -114,8 +122,10 @@ def factory_placing(
     return np.array([[scale, 0, x], [0, scale, y], [0, 0, 1]])
 
 
-def celsius(path: Path, name: str) -> Array | None:
-    """Returns the temperatures behind a picture, (h, w) float32; None if there are none to read.
+def celsius(path: Path, name: str) -> tuple[Image.Image, Metadata] | None:
+    """Returns the temperatures behind a picture, as an image of mode F, and what its file says.
+
+    None if there are none to read.
 
     Where there are some that cannot be read the log says so.
 
@@ -124,7 +134,8 @@ def celsius(path: Path, name: str) -> Array | None:
     """
     if is_readable(path):
         logger.info("%s: %s is a FLIR radiometric JPEG, read in degrees Celsius", name, path)
-        return thermogram(path, name).celsius
+        found = thermogram(path, name)
+        return Image.fromarray(found.celsius), found.said
     whose = maker(path)
     if whose == "FLIR":
         logger.warning(
@@ -142,14 +153,15 @@ def celsius(path: Path, name: str) -> Array | None:
     return None
 
 
-def photo(path: Path, name: str) -> Array | None:
-    """Returns the photo inside a FLIR radiometric JPEG, (H, W, 3) uint8; None if there is none."""
+def photo(path: Path, name: str) -> tuple[Image.Image, Metadata] | None:
+    """Returns the photo inside a FLIR radiometric JPEG, and what the file says; None without."""
     if maker(path) != "FLIR":
         return None
-    found = None if _flyr() is None else thermogram(path, name).photo
-    used = "the photo inside" if found is not None else "its picture, not a photo inside,"
+    found = None if _flyr() is None else thermogram(path, name)
+    inside = None if found is None else found.photo
+    used = "the photo inside" if inside is not None else "its picture, not a photo inside,"
     logger.warning("%s: %s is a FLIR radiometric JPEG; %s is used", name, path, used)
-    return found
+    return None if found is None or inside is None else (Image.fromarray(inside), found.said)
 
 
 def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

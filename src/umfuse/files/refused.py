@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,11 @@ from PIL import Image, TiffImagePlugin
 
 from umfuse import lfs
 
+# Everything that decoders are known to raise on a broken file.
+DECODE_ERRORS = (
+    *(ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError),
+    *(ValueError, struct.error, zlib.error),
+)
 HEADER = 4096  # bytes, in which formats tell their depth
 
 _VIDEOS = {

@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse.files import tiff
-from umfuse.files.arrays import NODATA_NAME, Array
+from umfuse.files import metadata, png, tiff
+from umfuse.files.arrays import Array
+from umfuse.files.metadata import NOTHING, Metadata
 from umfuse.files.replacing import replacing
 
 logger = logging.getLogger(__name__)
@@ -22,26 +23,32 @@ FLOAT_SLACK = 1e-3  # overshoot that a float image in [0, 1] may have from an ea
 
 # Formats that keep more than 8 bits, by the PIL mode that they must hold.
 _DEEP_FORMATS = {"I;16": {"PNG", "TIFF", "PPM"}, "I": {"TIFF"}, "F": {"TIFF"}}
+_OPAQUE_FORMATS = {"BMP", "DIB", "EPS", "JPEG", "MPO", "PCX", "PPM"}
 _SAVE_OPTIONS: dict[str, dict[str, Any]] = {
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
-    "TIFF": {"compression": "tiff_deflate"},
 }
 
 
-def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> None:
+def save(
+    image: Image.Image | Array | Tensor,
+    path: str | os.PathLike[str],
+    said: Metadata | None = None,
+) -> None:
     """Writes an image as it was given back to a file, completely or not at all.
 
-    The suffix names the format. 16-bit grey stays 16-bit in PNG and TIFF, floats stay floats in
-    TIFF; 16-bit and float colour, int8, int16 and uint32 need TIFF and the extra `tiff`. Floats in
-    [0, 1] are rounded to 8 bits in the other formats. The file is written beside its target and
-    renamed when it is complete: an error leaves an existing target as it was and no other file
-    behind.
+    The suffix names the format. 16 bits stay 16 bits in PNG and TIFF, floats stay floats in TIFF;
+    int8, int16, uint32, 16-bit and float colour need the extra `tiff` there. Floats in [0, 1] are
+    rounded to 8 bits in the other formats. Opacity is dropped, with a warning, where a format has
+    none. The file is written beside its target and renamed when it is complete: an error leaves an
+    existing target as it was and no other file behind.
 
     Args:
         image: A PIL image, an array (H, W) or (H, W, C), or a tensor (H, W), (C, H, W) or
             (1, C, H, W).
         path: Where to; the folder must exist.
+        said: What the file is to say beside the pixels, if its format can: ICC profile and EXIF; by
+            default what a PIL image has in its ``info``.
 
     Raises:
         TypeError: If the image is of another type or dtype.
@@ -56,22 +63,26 @@ def save(image: Image.Image | Array | Tensor, path: str | os.PathLike[str]) -> N
             f"cannot write {path}: expected a suffix such as .png, .tif, .jpg or .bmp, got "
             f"{suffix!r}"
         )
+    if said is None:
+        said = metadata.carried(image) if isinstance(image, Image.Image) else NOTHING
     content = _encodable(image, format, path)
-    options = _SAVE_OPTIONS.get(format, {})
+    channels = len(content.getbands()) if isinstance(content, Image.Image) else content.shape[-1]
+    said = said.fitting(channels if isinstance(content, Image.Image) or content.ndim > 2 else 1)
     with replacing(path) as file:
-        if isinstance(content, Image.Image):
-            if format == "TIFF" and NODATA_NAME in content.info:
-                options = {**options, "tiffinfo": {tiff.NODATA: content.info[NODATA_NAME]}}
-            content.save(file, format, **options)
+        if format == "TIFF":
+            tiff.write(file, content, said)
+        elif isinstance(content, Image.Image):
+            # Told also that there is none: Pillow would take a profile that does not fit.
+            about: dict[str, Any] = {"icc_profile": said.icc, "exif": said.exif or b""}
+            content.save(file, format, **_SAVE_OPTIONS.get(format, {}), **about)
         else:
-            photometric = "rgb" if content.ndim == 3 else "minisblack"
-            tiff.library().imwrite(file, content, photometric=photometric)
+            file.write(png.encoded(content, said))
 
 
 def _encodable(
     image: Image.Image | Array | Tensor, format: str, path: object
 ) -> Image.Image | Array:
-    """A PIL image in a mode that the format holds, or an array for tifffile."""
+    """A PIL image in a mode that the format holds, or an array for tifffile or `png.encoded`."""
     if isinstance(image, Tensor):
         image = _tensor_to_array(image, path)
     if isinstance(image, np.ndarray):
@@ -83,6 +94,9 @@ def _encodable(
             f"cannot write {path}: expected a PIL image, a NumPy array or a torch tensor, got "
             f"{type(image).__name__}"
         )
+    if format in _OPAQUE_FORMATS and image.mode in ("LA", "RGBA"):
+        logger.warning("%s: %s has no opacity, the alpha channel is dropped", path, format)
+        image = image.convert(image.mode[:-1])
     mode = "I;16" if image.mode.startswith("I;16") else image.mode
     if format in _DEEP_FORMATS.get(mode, {format}):
         return image
@@ -134,6 +148,8 @@ def _array_to_pil(array: Array, format: str, path: object) -> Image.Image | Arra
     array = np.ascontiguousarray(array, dtype=dtype)
     if dtype == np.uint8 or (plain and array.ndim == 2):
         return Image.fromarray(array)
+    if dtype == np.uint16 and format == "PNG":
+        return array
     what = f"{'colour' if array.ndim == 3 else 'grey'} of {array.dtype}"
     if format != "TIFF":
         raise ValueError(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
+import struct
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
-from umfuse.files.arrays import Array, as_pil
+from umfuse.files.arrays import NODATA_NAME, Array, as_pil
+from umfuse.files.metadata import Metadata
 from umfuse.files.refused import Refused
+
+logger = logging.getLogger(__name__)
 
 NODATA = 42113  # GDAL_NODATA: the tag that says which value is no data, as text
 
@@ -19,6 +25,8 @@ _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION, _CHANNELS, _PLANAR = 258, 259, 
 _EXTRA, _SAMPLE, _DEPTH = 338, 339, 32997
 _ALPHA = {1, 2}  # in ExtraSamples: associated, unassociated
 _UNSIGNED, _SIGNED, _FLOAT = 1, 2, 3
+_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
+_ENTRY = 12  # bytes of an entry of a directory
 _COLOURS = _DARK_IS_HIGH, _DARK_IS_LOW, _RGB = 0, 1, 2
 
 
@@ -100,16 +108,78 @@ def read(path: Path, number: int = 0) -> Image.Image | Array:
         array = np.iinfo(array.dtype).max - array
     if page.axes == "SYX":
         array = np.moveaxis(array, 0, -1)
-    if array.ndim == 3 and array.shape[2] == 2 and not _ALPHA.isdisjoint(page.extrasamples):
-        array = array[..., 0]
-    orientation = tags.get(_ORIENTATION, 1)
+    opacity = array.ndim == 3 and array.shape[2] == 2 and not _ALPHA.isdisjoint(page.extrasamples)
+    if opacity and array.dtype != np.uint8:
+        logger.info("%s: the alpha channel is dropped", path)
+        array, opacity = array[..., 0], False
+    orientation, nodata = tags.get(_ORIENTATION, 1), tags.get(NODATA)
     if orientation in (5, 6, 7, 8):
         array = np.swapaxes(array, 0, 1)
     if orientation in (3, 4, 7, 8):
         array = array[::-1]
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
-    return as_pil(array, tags.get(NODATA))
+    return Image.fromarray(np.ascontiguousarray(array)) if opacity else as_pil(array, nodata)
+
+
+def write(file: BinaryIO, image: Image.Image | Array, said: Metadata) -> None:
+    """Writes an image, by tifffile if it is an array.
+
+    Args:
+        file: Open for writing and reading, empty.
+        image: A PIL image, or an array (H, W, 3 or 4) of any depth, or (H, W).
+        said: What the file is to say beside the pixels.
+    """
+    if isinstance(image, Image.Image):
+        options: dict[str, Any] = {"compression": "tiff_deflate", "icc_profile": said.icc}
+        if NODATA_NAME in image.info:
+            options["tiffinfo"] = {NODATA: image.info[NODATA_NAME]}
+        image.save(file, "TIFF", **options)
+    else:
+        colours = {"photometric": "rgb" if image.ndim == 3 else "minisblack"}
+        if image.ndim == 3 and image.shape[2] == 4:
+            colours["extrasamples"] = "unassalpha"
+        library().imwrite(file, image, iccprofile=said.icc, **colours)
+    if said.exif is not None:
+        _describe(file, said.exif)
+
+
+def _describe(file: BinaryIO, exif: bytes) -> None:
+    """Adds EXIF to the first page of a TIFF: its directory is written again, at the end.
+
+    Pillow does it for files that are not compressed, tifffile not at all.
+    """
+    file.seek(0)
+    header = file.read(8)
+    order = "<" if header.startswith(b"II") else ">"
+    magic, place = struct.unpack(f"{order}HI", header[2:])
+    if magic != 42:
+        logger.warning("a TIFF of more than 4 GiB is written without its EXIF")
+        return
+    file.seek(place)
+    (count,) = struct.unpack(f"{order}H", file.read(2))
+    entries = [file.read(_ENTRY) for _ in range(count)]
+    following = file.read(4)
+
+    found = Image.Exif()
+    found.load(exif)
+    added = TiffImagePlugin.ImageFileDirectory_v2(header)
+    for tag, value in {**found, **{tag: found.get_ifd(tag) for tag in _DIRECTORIES}}.items():
+        if value:
+            added[tag] = value
+    end = file.seek(0, io.SEEK_END)
+    end += end % 2  # directories begin at even places
+    block = added.tobytes(end)
+    (count,) = struct.unpack(f"{order}H", block[:2])
+    entries += [block[2 + _ENTRY * at :][:_ENTRY] for at in range(count)]
+
+    directory = {struct.unpack(f"{order}H", entry[:2])[0]: entry for entry in entries}
+    file.seek(end)
+    file.write(block + b"\0" * (len(block) % 2) + struct.pack(f"{order}H", len(directory)))
+    file.write(b"".join(directory[tag] for tag in sorted(directory)) + following)
+    file.seek(4)
+    file.write(struct.pack(f"{order}I", end + len(block) + len(block) % 2))
+    file.seek(0, io.SEEK_END)
 
 
 @contextlib.contextmanager

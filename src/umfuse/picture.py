@@ -1,0 +1,242 @@
+"""A picture inside the library, and how it is given back as it came."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, TypeAlias, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from umfuse import dtypes, filters
+from umfuse.dtypes import DType
+from umfuse.files import NOTHING, Array, Metadata, declare_nodata, save
+
+AnyImage: TypeAlias = Image.Image | Array | Tensor
+Channels: TypeAlias = Literal["rgb", "bgr"]
+Planes = TypeVar("Planes", Array, Tensor)
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a picture came in, which is how it is given back.
+
+    Attributes:
+        kind: The container. Files are given back as PIL images.
+        dtype: The NumPy dtype (byte order included) or the torch dtype of the pixels.
+        layout: The order of the axes.
+        device: Where the tensor was; the CPU for every other kind.
+        blank: What stands in pixels without data.
+        masked: Whether it was a masked array.
+        channels: The order of its colours.
+        said: What its file says beside the pixels.
+    """
+
+    kind: Literal["pil", "array", "tensor"]
+    dtype: DType
+    layout: Literal["HW", "HWC", "CHW", "BCHW"]
+    device: torch.device
+    blank: float = math.nan
+    masked: bool = False
+    channels: Channels = "rgb"
+    said: Metadata = NOTHING
+
+    def save(self, image: AnyImage, path: str | os.PathLike[str]) -> None:
+        """Writes an image of this form, or a grey array, as `umfuse.files.save` does."""
+        save(self.shown(image), path, self.said)
+
+    def shown(self, image: AnyImage) -> AnyImage:
+        """Returns an image of this form, or a grey array, with its colours in the order of RGB."""
+        if self.channels == "rgb":
+            return image
+        if isinstance(image, Tensor):
+            return _exchanged(image) if image.ndim > 2 else image
+        if isinstance(image, np.ndarray) and image.ndim > 2:
+            return np.moveaxis(_exchanged(np.moveaxis(image, -1, -3)), -3, -1)
+        return image
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture with all that is needed to give it back as it came.
+
+    Attributes:
+        values: Pixels in the units of the input, float32 (B, C, H, W), C = 1 or 3. Integers above
+            2**24 and float64 are rounded to float32 precision. Where data is missing they continue
+            smoothly what is around.
+        low: Value that becomes 0, float32 (B, 1, 1, 1), in the units of the input.
+        span: Distance from `low` to the value that becomes 1, float32 (B, 1, 1, 1), always
+            positive.
+        form: Kind, dtype, layout and device of the input.
+        missing: Which pixels have no data, bool (B, 1, H, W); None if all have.
+        alpha: Opacity in the units of the input, float32 (B, 1, H, W); None without that channel.
+    """
+
+    values: Tensor
+    low: Tensor
+    span: Tensor
+    form: Form
+    missing: Tensor | None = None
+    alpha: Tensor | None = None
+
+    @property
+    def channels(self) -> int:
+        """Number of channels of `values`, 1 or 3."""
+        return int(self.values.shape[1])
+
+    @property
+    def planes(self) -> Tensor:
+        """All that is given back: `values`, and `alpha` after them, float32 (B, 1 to 4, H, W)."""
+        return self._with_alpha(self.values)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.values.shape[2]), int(self.values.shape[3])
+
+    @cached_property
+    def _unit(self) -> Tensor:
+        return ((self.values - self.low) / self.span).clamp(0, 1)
+
+    @cached_property
+    def luma(self) -> Tensor:
+        """Brightness in [0, 1] within the range, float32 (B, 1, H, W); BT.601 for colour."""
+        return filters.luma(self._unit)
+
+    @cached_property
+    def chroma(self) -> Tensor | None:
+        """BT.601 (Cb, Cr) in [-0.5, 0.5], float32 (B, 2, H, W); None for a grey picture."""
+        if self.channels == 1:
+            return None
+        red, blue = self._unit[:, 0:1], self._unit[:, 2:3]
+        return torch.cat([(blue - self.luma) / 1.772, (red - self.luma) / 1.402], dim=1)
+
+    @cached_property
+    def rgb(self) -> Tensor:
+        """Colour in [0, 1] within the range, float32 (B, 3, H, W); grey is replicated."""
+        return self._unit.expand(-1, 3, -1, -1)
+
+    def give_back(self, planes: Tensor, missing: Tensor | None = None) -> AnyImage:
+        """Pixels in the units of the input -> the kind, dtype, layout and device that came in.
+
+        Integer types are rounded and clipped, they never wrap around. The size may differ from this
+        picture's: a resampled infrared image lives on the visible grid.
+
+        Args:
+            planes: Pixels, (B, C, H, W) with the channels of this picture's `planes`.
+            missing: Which of them are to be without data, as those of this picture are: NaN, masked
+                or of the value that said so; bool (B, 1, H, W), None for no pixel.
+
+        Returns:
+            A PIL image (also when a path came in), an array or a tensor.
+
+        Raises:
+            ValueError: If the channels differ, or several images are to go back into a layout for
+                one.
+        """
+        count = self.channels + (self.alpha is not None)
+        if planes.ndim != 4 or planes.shape[1] != count:
+            raise ValueError(
+                f"expected planes of shape (B, {count}, H, W), got {tuple(planes.shape)}; "
+                "give back as many channels as the picture has"
+            )
+        if self.form.layout != "BCHW" and planes.shape[0] != 1:
+            raise ValueError(
+                f"expected one image, because one came in, got a batch of {planes.shape[0]}; "
+                "give the images back one by one"
+            )
+        lowest, highest = dtypes.limits(self.form.dtype)
+        planes = planes.detach().float()
+        if dtypes.is_integer(self.form.dtype):
+            planes = planes.round()
+        lost = None if missing is None else missing.expand(-1, self.channels, -1, -1)
+        return _to_form(planes.clamp(lowest, highest), lost, self.form)
+
+    def fused(self, luma: Tensor) -> AnyImage:
+        """A new luma with this picture's own colour -> the kind and dtype that came in.
+
+        The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
+        Colours that would leave the gamut fade until they fit: luma and hue stay. Pixels of this
+        picture without data stay without, and its opacity stays.
+
+        Args:
+            luma: Brightness in [0, 1] on the grid of this picture, (B, 1, H, W).
+
+        Returns:
+            A PIL image (also when a path came in), an array or a tensor.
+
+        Raises:
+            ValueError: If the shape is not that of this picture's luma.
+        """
+        if luma.shape != self.luma.shape:
+            raise ValueError(
+                f"expected a luma of shape {tuple(self.luma.shape)}, got {tuple(luma.shape)}; "
+                "resample it to the grid of this picture first"
+            )
+        unit = luma.detach().to(self.values.device, torch.float32).clamp(0, 1)
+        if self.chroma is not None:
+            colour = self._unit - self.luma
+            room = torch.where(colour > 0, 1 - unit, unit)
+            share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
+            unit = unit + share * colour
+        values = unit.clamp(0, 1) * self.span + self.low
+        return self.give_back(self._with_alpha(values), self.missing)
+
+    def _with_alpha(self, values: Tensor) -> Tensor:
+        return values if self.alpha is None else torch.cat([values, self.alpha], dim=1)
+
+
+def _exchanged(planes: Planes) -> Planes:
+    """Returns planes (..., C, H, W) with red and blue exchanged, if these are among them."""
+    if planes.shape[-3] < 3:
+        return planes
+    return planes[..., [2, 1, 0, *range(3, planes.shape[-3])], :, :]
+
+
+def _to_form(planes: Tensor, lost: Tensor | None, form: Form) -> AnyImage:
+    """Returns pixels (B, C, H, W) that are rounded and clipped already in another form.
+
+    Args:
+        planes: Colours in the order of RGB, and alpha if there is one.
+        lost: Which numbers of the colours are blank, bool (B, C without alpha, H, W).
+        form: Which one.
+    """
+    gone = None
+    if lost is not None:
+        gone = torch.zeros_like(planes, dtype=torch.bool)
+        gone[:, : lost.shape[1]] = lost
+    if form.channels == "bgr":
+        planes, gone = _exchanged(planes), None if gone is None else _exchanged(gone)
+    if isinstance(form.dtype, torch.dtype):
+        # There is no direct way from float32 to uint16 on every device.
+        planes = planes.to(torch.int64 if dtypes.is_integer(form.dtype) else form.dtype)
+        if gone is not None:
+            planes = planes.masked_fill(gone, form.blank)
+        planes = planes.to(form.device, form.dtype)
+        if form.layout == "BCHW":
+            return planes
+        return planes[0, 0] if form.layout == "HW" else planes[0]
+    array = _channels_last(planes, form).astype(form.dtype)
+    mask = np.ma.nomask if gone is None else _channels_last(gone, form)
+    if gone is not None:
+        array[mask] = form.blank
+    if form.masked:
+        return np.ma.array(array, mask=mask, fill_value=form.blank)
+    if form.kind == "array":
+        return array
+    image = Image.fromarray(array)
+    if gone is not None:
+        declare_nodata(image, form.blank)
+    form.said.fitting(len(image.getbands())).put(image)
+    return image
+
+
+def _channels_last(planes: Tensor, form: Form) -> Array:
+    """Returns one image (1, C, H, W) as an array (H, W, C), or (H, W) where its form is that."""
+    array = planes[0].movedim(0, -1).cpu().numpy()
+    return np.ascontiguousarray(array[..., 0] if form.layout == "HW" else array)
