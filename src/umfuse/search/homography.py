@@ -41,9 +41,11 @@ def refine(pair: WorkingPair, transform: Tensor) -> Tensor:
         from_infrared @ one @ from_visible.inverse() for one in (transform, pair.plain)
     )
     current = current / current[2, 2]
+    detail = int(likelihood.detail(pair, transform[None]))
     for longest, sigma, stride, steps in STAGES:
         scale = float(current[:2, :2].det().abs().sqrt())
-        current = _maximise(_Posterior(pair, plain, longest, sigma, stride, scale), current, steps)
+        posterior = _Posterior(pair, plain, longest, sigma, stride, scale, detail)
+        current = _maximise(posterior, current, steps)
     return from_infrared.inverse() @ current @ from_visible
 
 
@@ -66,6 +68,7 @@ class _Posterior:
         sigma: Blur of the features, pixels.
         stride: Pixels from one visible point to the next.
         scale: Normalised infrared over normalised visible: both images are looked at at one scale.
+        detail: By how much sizes are multiplied, as `likelihood.detail` has it.
     """
 
     def __init__(
@@ -76,8 +79,9 @@ class _Posterior:
         sigma: float,
         stride: int,
         scale: float,
+        detail: int,
     ) -> None:
-        self.plain = plain
+        self.plain, longest = plain, detail * longest
         infrared = features.whitened(working.fitted(pair.infrared, longest), sigma)
         visible = features.whitened(working.fitted(pair.visible, round(longest * scale)), sigma)
         self.size, size = size_of(infrared), size_of(visible)
@@ -88,7 +92,7 @@ class _Posterior:
         # All that follows is of N visible points: (2, N) each.
         self.points = geometry.project(normalise, place)[0].flatten(1)
         self.values = visible[inner][0].flatten(1)
-        self.samples = stride**2 * (likelihood.SIZE / max(self.size)) ** 2 / PIXELS_PER_TERM
+        self.samples = (stride * detail * likelihood.SIZE / max(self.size)) ** 2 / PIXELS_PER_TERM
         self.to_pixel = geometry.normalising(self.size).inverse().to(place)
         x, y = self.points
         one, zero = torch.ones_like(x), torch.zeros_like(x)

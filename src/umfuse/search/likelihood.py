@@ -9,6 +9,7 @@ reason.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from umfuse.search import features, working
 from umfuse.search.working import WorkingPair
 
 SIZE = 320  # pixels of the infrared long side at which candidates are compared
+# A visible image that sees less than this part of the infrared width and height is compared at
+# `FINE` times the size: few pixels would be left to tell its place from chance.
+SMALL_PART, FINE = 0.5, 2
 SIGMA = 1.0
 PIXELS_PER_SAMPLE = 16.0  # neighbouring feature pixels are not independent
 # Weak Gaussian prior: of the log scale, the rotation in degrees, the shift in frames.
@@ -40,13 +44,12 @@ def compare(pair: WorkingPair, transforms: Tensor) -> tuple[Tensor, Tensor]:
         pair: The images.
         transforms: ``(N, 3, 3)``.
     """
-    infrared = working.fitted(pair.infrared, SIZE)
-    grid = working.size_of(infrared)
-    reduce = geometry.resize_transform(working.size_of(pair.infrared), grid)
-    fixed = features.whitened(infrared, SIGMA)
+    details = cast("list[int]", detail(pair, transforms).tolist())
+    grounds = {factor: _ground(pair, factor * SIZE) for factor in set(details)}
     ratios: list[Tensor] = []
     correlations: list[Tensor] = []
-    for transform in transforms:
+    for transform, factor in zip(transforms, details, strict=True):
+        fixed, grid, reduce = grounds[factor]
         image, mask = working.rendered(pair.visible, reduce @ transform, grid)
         a, b = features.whitened(image, SIGMA) * mask, fixed * mask
         power = (a.square().sum() * b.square().sum()).sqrt()
@@ -54,6 +57,12 @@ def compare(pair: WorkingPair, transforms: Tensor) -> tuple[Tensor, Tensor]:
         ratios.append(log_likelihood_ratio(correlation, mask.sum()))
         correlations.append(correlation)
     return torch.stack(ratios).cpu(), torch.stack(correlations).cpu()
+
+
+def detail(pair: WorkingPair, transforms: Tensor) -> Tensor:
+    """Returns by how much the sizes are multiplied at which transforms are looked at, ``(N,)``."""
+    fine = _log_scale(pair, transforms) < math.log(SMALL_PART)
+    return torch.where(fine, FINE, 1)
 
 
 def default_transforms(pair: WorkingPair) -> Tensor:
@@ -74,7 +83,6 @@ def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     """Returns how plausible transforms are before the pictures are compared, ``(N,)``."""
     (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
     linear = transforms[:, :2, :2]
-    scale = linear.det().abs().clamp_min(1e-6).sqrt() / (w / width * h / height) ** 0.5
     turn = torch.rad2deg(
         torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
     )
@@ -83,7 +91,8 @@ def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     shift = working.length(centre / torch.tensor([w, h]))
     fovs, (low, high) = pair.known.fovs, pair.known.rests
     # Within what is known every scale and every turn is as likely.
-    scale = scale.log() - scale.log().clamp(*map(math.log, fovs))
+    scale = _log_scale(pair, transforms)
+    scale = scale - scale.clamp(*map(math.log, fovs))
     turn = turn - turn.clamp(low, high)
     wide = (scale / SCALE_SPREAD) ** 2 + (turn / ROTATION_SPREAD) ** 2
     # A visible camera that sees further may have the infrared frame at any place of its own.
@@ -93,3 +102,28 @@ def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     defaults = default_transforms(pair)
     near = torch.stack([pair.distance(transforms, one) for one in defaults]).amin(0)
     return (wide + NEAR_BONUS * (-0.5 * (near / NEAR) ** 2).exp()).float()
+
+
+def _log_scale(pair: WorkingPair, transforms: Tensor) -> Tensor:
+    """Returns the logarithm of the part of the infrared sides that transforms fill, ``(N,)``."""
+    (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
+    area = transforms[:, :2, :2].det().abs().clamp_min(1e-6)
+    return (area.sqrt() / (w / width * h / height) ** 0.5).log()
+
+
+class _Ground(NamedTuple):
+    """The infrared image that the visible one is laid on."""
+
+    features: Tensor
+    """``(1, 2, h, w)``, whitened."""
+    grid: tuple[int, int]
+    """h and w."""
+    reduce: Tensor
+    """``(3, 3)``, from pixels of the pair."""
+
+
+def _ground(pair: WorkingPair, longest: int) -> _Ground:
+    infrared = working.fitted(pair.infrared, longest)
+    grid = working.size_of(infrared)
+    reduce = geometry.resize_transform(working.size_of(pair.infrared), grid)
+    return _Ground(features.whitened(infrared, SIGMA), grid, reduce)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ NARROW = (Grid(216, (0.0,)), Grid(112, (-8.0, -4.0, 4.0, 8.0)))
 # Where these have no clear answer: fields of view far apart, and cameras turned further.
 WIDE = (
     Grid(384, (0.0,), (2.0, 4.2), (1.0,), 4),
-    Grid(384, (0.0,), (0.24, 0.5), (1.0,), 4),
+    Grid(640, (0.0,), (0.24, 0.5), (1.0,), 8),
     Grid(112, (-20.0, -16.0, -12.0, 12.0, 16.0, 20.0), (0.5, 2.0), (1.0,), 4),
 )
 TURNED = Grid(160, (0.0,), (0.5, 2.0), (1.0,), 4)  # beside a quarter turn
@@ -237,10 +237,15 @@ def _starts(
 
 def _refined(pair: WorkingPair, starts: Tensor) -> Tensor:
     """Returns the affine maps that starts lead to, two for each: ``(2 N, 3, 3)``."""
-    # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
-    wide = ecc.refine(pair, starts, SMALL_SIZE, ((1.2, 12),))
-    straight = ecc.refine(pair, starts, MIDDLE_SIZE, ((1.5, 12), (1.0, 8)))
-    return torch.cat((straight, ecc.refine(pair, wide, MIDDLE_SIZE, ((1.0, 8),))))
+    details = likelihood.detail(pair, starts)
+    found: list[Tensor] = []
+    for factor in cast("list[int]", details.unique().tolist()):
+        group, small, middle = starts[details == factor], factor * SMALL_SIZE, factor * MIDDLE_SIZE
+        # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
+        wide = ecc.refine(pair, group, small, ((1.2, 12),))
+        found.append(ecc.refine(pair, group, middle, ((1.5, 12), (1.0, 8))))
+        found.append(ecc.refine(pair, wide, middle, ((1.0, 8),)))
+    return torch.cat(found)
 
 
 def _single(image: Tensor, name: str) -> Tensor:
