@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from benchmarks import scenes
+from benchmarks import cases, scenes
 
-from umfuse import geometry, images, metrics
+from umfuse import filters, geometry, images, metrics
 from umfuse.search import find_transform, homography, orientation, similarity
 from umfuse.search.working import WorkingPair
 
@@ -110,6 +110,14 @@ def test_a_visible_camera_that_sees_three_times_as_far_is_found():
     inner = about_centre((80, 80), size)  # the part that the infrared camera sees
     place = found._replace(transform=found.transform @ inner)
     assert error(place, truth @ inner, (80, 80)) < 3.0
+
+
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_a_visible_camera_that_sees_a_quarter_is_found(number):
+    pair = cases.make("FOV 0.25", "rendered", "train", number, number)
+    found = find_transform(pair.infrared, filters.luma(pair.visible))
+    assert found.confidence > 0.9
+    assert error(found, pair.transform, pair.visible_size) < 1.0
 
 
 @pytest.mark.parametrize("degrees", [14, -19])
