@@ -128,7 +128,7 @@ def main() -> None:
                 try:
                     run = work(made, kind, part, batch, device)
                     rates.append(f"{batch / seconds(run, device):.1f}")
-                except RuntimeError as error:  # out of memory, or what a compiler cannot do
+                except (RuntimeError, AssertionError) as error:  # memory, or what a compiler cannot
                     rates.append(type(error).__name__)
             name = kind if part == "whole" else f"{kind}, {part}"
             print(f"| {name} | {precision} | {way or '-'} | {' | '.join(rates)} |", flush=True)
