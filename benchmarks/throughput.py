@@ -3,9 +3,9 @@
 Rendered pairs of 640x512, their transforms known. "default" is the embedded weights: `align` and
 `fuse`, which is `Umfuse.forward`, in bfloat16; "paper" is the paper's three networks with random
 weights, one pass each, in float32 as published and in bfloat16. Each runs as it is, and with its
-networks through `torch.compile`, also in CUDA graphs ("reduce-overhead"). "fuse" is the default
-with a given registration. The floor is the time that the device needs to read a pair and to write
-the fused image, at the bandwidth of a copy. "search" is the global search, one pair at a time.
+networks through `torch.compile`. "fuse" is the default with a given registration. The floor is the
+time that the device needs to read a pair and to write the fused image, at the bandwidth of a copy.
+"search" is the global search, one pair at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from umfuse.pipeline import Umfuse
 
 SIZE = (512, 640)
 BATCHES = (1, 8, 32)
-WAYS = (None, "default", "reduce-overhead")  # of torch.compile; None is without it
+WAYS = (None, "default")  # of torch.compile; None is without it
 COPIED = 2**30  # bytes
 SECONDS = 1.0  # a measurement lasts about
 
@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--ways", type=int, default=len(WAYS), help="1: without torch.compile")
+    parser.add_argument("--kinds", nargs="+", choices=("paper", "default"))
     parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
     options = parser.parse_args()
     device = options.device
@@ -120,7 +121,7 @@ def main() -> None:
         ("default", "whole", "bfloat16"),
         ("default", "fuse", "bfloat16"),
     ):
-        for way in WAYS[: options.ways]:
+        for way in WAYS[: options.ways] if kind in (options.kinds or (kind,)) else ():
             torch.compiler.reset()
             made = model(kind, precision, device, way)
             rates: list[str] = []

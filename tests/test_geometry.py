@@ -210,6 +210,13 @@ def test_points_and_grids_are_projected_alike():
     assert (projected == -1e6).any()  # behind the horizon
 
 
+def test_a_grid_is_where_its_transform_is():
+    """The search ran on no GPU: its grids were on the CPU."""
+    there = torch.eye(3, device="meta")
+    assert geometry.project_grid(there, (4, 6)).device == torch.device("meta")
+    assert geometry.project_grid(torch.eye(3), (4, 6), "meta").device == torch.device("meta")
+
+
 def test_corners_of_plain_resizing():
     transform = geometry.resize_transform((10, 20), (20, 20))
     expected = torch.tensor([[0, 0.5], [19, 0.5], [0, 18.5], [19, 18.5], [9.5, 9.5]])

@@ -297,9 +297,9 @@ def project_grid(
     Args:
         transform: ``(3, 3)`` or ``(B, 3, 3)``, grid pixel to image pixel.
         size: Height and width of the grid.
-        device: Where the grid is made.
+        device: Where the grid is made; by default where the transform is.
     """
-    return project(transform, identity_grid(*size, device=device))
+    return project(transform, identity_grid(*size, device=device or transform.device))
 
 
 def fit_homography(points: Tensor, images: Tensor, weight: Tensor | None = None) -> Tensor:

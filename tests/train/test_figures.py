@@ -59,6 +59,7 @@ def test_the_wish_to_stop_is_kept(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_step_on_the_gpu_does_not_wait_for_its_figures(tmp_path):
     figures = Figures(tmp_path, World(torch.device("cuda")), lag=1)

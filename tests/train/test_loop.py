@@ -545,6 +545,7 @@ def test_a_run_on_the_gpu_goes_on_bit_for_bit(tmp_path):
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @gpu
 def test_nothing_waits_for_the_gpu_between_lines_of_the_log(tmp_path):
     class Strict(Plain):
