@@ -35,7 +35,8 @@ class Task(nn.Module):
     def forward(self, batch):
         self.calls += 1
         generator = torch.Generator().manual_seed(int(batch["seed"][0]))
-        image = batch["image"] + 0.1 * torch.randn(batch["image"].shape, generator=generator)
+        image = batch["image"]
+        image = image + 0.1 * torch.randn(image.shape, generator=generator).to(image.device)
         target = nn.functional.avg_pool2d(batch["image"], 3, 1)
         loss = (self.network(image) - target).square().mean()
         return {"loss": loss * (float("nan") if self.calls == self.poison else 1), "plain": loss}
