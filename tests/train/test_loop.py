@@ -536,11 +536,12 @@ ON_GPU = replace(CONFIG, device="cuda", workers=1, log_every=CONFIG.steps, save_
 @gpu
 def test_a_run_on_the_gpu_goes_on_bit_for_bit(tmp_path):
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        task = Task()  # which seeds all devices
         expected = fit(Task(), Noise(), ON_GPU, tmp_path / "straight")
         fit(Task(), Noise(), ON_GPU, tmp_path / "stopped", stop=5)
         torch.cuda.manual_seed(123)
         before = torch.cuda.get_rng_state()
-        assert equal(fit(Task(), Noise(), ON_GPU, tmp_path / "stopped"), expected)
+        assert equal(fit(task, Noise(), ON_GPU, tmp_path / "stopped"), expected)
         assert torch.equal(torch.cuda.get_rng_state(), before)
 
 
