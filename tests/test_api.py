@@ -367,7 +367,8 @@ PUBLIC = {
     "Umfuse.forward": "(self, infrared: 'Tensor', visible: 'Tensor', "
     "transform: 'Tensor | None' = None) -> 'UmfuseOutput'",
     "Umfuse.fuse": "(self, infrared: 'Tensor', visible: 'Tensor', coordinates: 'Tensor', "
-    "registered: 'Tensor | None' = None, missing: 'Tensor | None' = None) -> 'Tensor'",
+    "registered: 'Tensor | None' = None, missing: 'Tensor | None' = None, "
+    "means: 'Tensor | None' = None) -> 'Tensor'",
     "Umfuse.infer": "(self, infrared: 'Tensor', visible: 'Tensor', "
     "min_confidence: 'float' = 0.3, known: 'search.Known' = Known(fov=None, rotation=None, "
     "mirror=None)) -> 'UmfuseOutput'",

@@ -1,7 +1,7 @@
 """Align and fuse infrared and visible image pairs that are not registered.
 
-`fuse` and `register` take images of any kind; `load` gives the model behind them. `metrics` scores
-results, `umfuse.train` fine-tunes.
+`fuse` and `register` take images of any kind, `Rig` the frames of a video; `load` gives the model
+behind them. `metrics` scores results, `umfuse.train` fine-tunes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from umfuse.config import UmfuseConfig
     from umfuse.pipeline import Umfuse
     from umfuse.registration import Registration, RegistrationError
+    from umfuse.rig import Rig
     from umfuse.weights import WeightsError
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "Fusion",
     "Registration",
     "RegistrationError",
+    "Rig",
     "Umfuse",
     "UmfuseConfig",
     "WeightsError",
@@ -37,6 +39,7 @@ _WHERE = {
     "Fusion": "api",
     "Registration": "registration",
     "RegistrationError": "registration",
+    "Rig": "rig",
     "Umfuse": "pipeline",
     "UmfuseConfig": "config",
     "WeightsError": "weights",

@@ -275,7 +275,7 @@ def fuse(
         initial = placing
     sizes = (infrared.size, visible.size)
     if registration is not None:
-        used = alignment = _given(registration, *sizes)
+        used = alignment = as_registration(registration, *sizes)
     elif align:
         found, guess = _register(model, infrared, visible, matcher, initial, known)
         used = alignment = _trusted(found, guess, known, on_failure, min_confidence, (ir, vis))
@@ -285,7 +285,7 @@ def fuse(
             return Fusion(image, luma, alignment, visible.form)
     else:
         alignment = None
-        used = registering.resized(*sizes) if placing is None else _given(placing, *sizes)
+        used = registering.resized(*sizes) if placing is None else as_registration(placing, *sizes)
     with torch.no_grad(), model.autocast():
         fused = model.fuse_content(
             infrared.luma.to(model.device),
@@ -308,7 +308,7 @@ def _register(
     """Returns what is found, and the guess that it began with."""
     guess = None
     if initial is not None:
-        guess = _given(initial, infrared.size, visible.size, "initial")
+        guess = as_registration(initial, infrared.size, visible.size, "initial")
         found = registering.from_guess(model, infrared, visible, guess)
     elif matcher is not None:
         found = registering.from_points(model, infrared, visible, matcher)
@@ -378,7 +378,7 @@ def _check_options(
         )
 
 
-def _given(
+def as_registration(
     registration: RegistrationLike,
     infrared: tuple[int, int],
     visible: tuple[int, int],

@@ -261,6 +261,7 @@ class Umfuse(Pretrained):
         coordinates: Tensor,
         registered: Tensor | None = None,
         missing: Tensor | None = None,
+        means: Tensor | None = None,
     ) -> Tensor:
         """Fuses images with registered infrared ones, the visible ones where infrared is missing.
 
@@ -274,6 +275,8 @@ class Umfuse(Pretrained):
             registered: ``(B, 1, H, W)``, what `resampling.resample` gives of the two, where that is
                 at hand.
             missing: ``(B, 1, h, w)`` bool, infrared pixels without data; None if all have.
+            means: ``(B, 2, 1, 1)``, how bright both images are as DIFN sees it; None measures it.
+                What is held over the frames of a video keeps it from flickering.
 
         Returns:
             ``(B, 1, H, W)`` luma in [0, 1].
@@ -284,7 +287,7 @@ class Umfuse(Pretrained):
         size = (infrared.shape[-2], infrared.shape[-1])
         weight = resampling.coverage(coordinates, size, missing) * _shows_something(infrared)
         filled = torch.lerp(grey, registered, weight)
-        means = global_means(filled, grey)
+        means = global_means(filled, grey) if means is None else means
         margin = self.difn.radius
         # Continued beyond the frame, so that the zeros around a convolution leave no border.
         pair = F.pad(torch.cat((filled, grey), 1), (margin,) * 4, mode="replicate")
@@ -301,6 +304,7 @@ class Umfuse(Pretrained):
         coordinates: Tensor,
         content: Box | None = None,
         missing: Tensor | None = None,
+        means: Tensor | None = None,
     ) -> Tensor:
         """Does for one pair what `fuse` does, without bars: there the visible image comes back.
 
@@ -310,6 +314,7 @@ class Umfuse(Pretrained):
             coordinates: ``(1, 2, H, W)``: the infrared pixel that each visible pixel looks at.
             content: Infrared pixels between bars; None looks for them.
             missing: ``(1, 1, h, w)`` bool, infrared pixels without data; None if all have.
+            means: ``(1, 2, 1, 1)``, as in `fuse`.
 
         Returns:
             ``(1, 1, H, W)`` luma in [0, 1].
@@ -320,7 +325,11 @@ class Umfuse(Pretrained):
         seen = borders.content(fused)
         gone = None if missing is None else borders.part(missing, content)
         inner = self.fuse(
-            image, borders.part(visible, seen), borders.part(places, seen), missing=gone
+            image,
+            borders.part(visible, seen),
+            borders.part(places, seen),
+            missing=gone,
+            means=means,
         )
         borders.part(fused, seen).copy_(inner)
         return fused

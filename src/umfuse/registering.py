@@ -67,7 +67,7 @@ def from_points(
         fit = matching.homography(found, infrared.size)
     if fit is None:
         return _refused(infrared, visible)
-    judge = _Judge(infrared, visible)
+    judge = Judge(infrared, visible)
     aligned = _aligned(model, infrared, visible, fit.transform)
     # What the dense stage fits may be another transform than that of the points.
     evidence, correlation = max(judge(fit.transform), judge.of(aligned))
@@ -91,7 +91,7 @@ def from_guess(
     given = replace(guess, method="given", **numbers, _picture=infrared)
     if any(search.is_constant(picture.luma) for picture in (infrared, visible)):
         return replace(given, confidence=0.0, log_likelihood=0.0, correlation=0.0)
-    judge = _Judge(infrared, visible)
+    judge = Judge(infrared, visible)
     transform = torch.from_numpy(guess.transform)
     evidence, correlation = before = judge(transform)
     method: Method = "given"
@@ -154,7 +154,7 @@ def confidence_of(evidence: float, share: float = 1.0) -> float:
     return min(1.0, share / FULL_SHARE) / (1 + math.exp(min((ENOUGH - evidence) / 2, 700.0)))
 
 
-class _Judge:
+class Judge:
     """Says of transforms between the pixels of two pictures how well they explain the pair."""
 
     def __init__(self, infrared: Picture, visible: Picture) -> None:
