@@ -304,7 +304,7 @@ def test_a_git_lfs_pointer_is_no_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "remedy"),
-    [("a.MP4", r"`ffmpeg -i a\.MP4 frames/%05d\.png`"), ("a.seq", "export its frames")],
+    [("a.MP4", "`umfuse video` fuses the frames"), ("a.seq", "export its frames")],
 )
 def test_videos_are_no_images(tmp_path: Path, name: str, remedy: str) -> None:
     (tmp_path / name).write_bytes(bytes(100))

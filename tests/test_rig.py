@@ -83,7 +83,7 @@ def test_two_starts_agree(street, settled, model):
     for number in range(50, 50 + FRAMES):
         other.fuse(*frame(street, number))
     apart = rig.registration.coordinates - other.registration.coordinates
-    assert float(np.linalg.norm(apart, axis=-1).mean()) < 0.2
+    assert float(np.linalg.norm(apart, axis=-1).mean()) < 0.1
 
 
 def test_a_hot_object_leaves_the_rest_as_it_was(street, model, settled):

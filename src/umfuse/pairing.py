@@ -127,6 +127,11 @@ def images(folder: Path, *, deep: bool = False) -> list[Path]:
     )
 
 
+def in_order(folder: Path) -> list[Path]:
+    """Returns the image files of a folder, their names sorted as people count: 2 before 10."""
+    return sorted(images(folder), key=_as_people_count)
+
+
 class _Template:
     """One half of a rule: the name of an image with fields in braces."""
 
@@ -212,7 +217,7 @@ def _by_templates(
 
 
 def _by_order(infrared: Path, visible: Path) -> Pairs:
-    halves = [sorted(images(folder), key=_as_people_count) for folder in (infrared, visible)]
+    halves = [in_order(folder) for folder in (infrared, visible)]
     if len(halves[0]) != len(halves[1]):
         raise ValueError(
             f"the order pairs as many images as there are partners, got {len(halves[0])} infrared "

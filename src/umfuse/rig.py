@@ -142,6 +142,26 @@ class Rig:
             ValueError: If an image cannot be used, or has another size than the frames before.
             OSError: If a file cannot be read.
         """
+        return self._fused(*self._looked(ir, vis))
+
+    def look(self, ir: ImageLike, vis: ImageLike) -> None:
+        """Does with a frame what `fuse` does, but does not fuse it.
+
+        So the first frames of a recording can be looked at before the first is fused: then all of
+        them have one alignment.
+
+        Args:
+            ir: Infrared image, as `umfuse.fuse` takes it.
+            vis: Visible image, as `umfuse.fuse` takes it.
+
+        Raises:
+            TypeError: As `fuse`.
+            ValueError: As `fuse`.
+            OSError: As `fuse`.
+        """
+        self._told(*self._looked(ir, vis))
+
+    def _looked(self, ir: ImageLike, vis: ImageLike) -> tuple[Picture, Picture]:
         infrared, visible, _ = sources.read(ir, vis, **self._reading)
         self._check(infrared, visible)
         infrared = self._ranged(infrared)
@@ -152,7 +172,7 @@ class Rig:
                 self._watch(infrared, visible)
             else:
                 self._next -= 1
-        return self._fused(infrared, visible)
+        return infrared, visible
 
     def _check(self, infrared: Picture, visible: Picture) -> None:
         sizes = infrared.size, visible.size
@@ -226,34 +246,36 @@ class Rig:
         self._coordinates = registration.tensor(self._model.device)
 
     def _fused(self, infrared: Picture, visible: Picture) -> Fusion:
-        placed = self._placed
-        if placed is None or self._coordinates is None:
-            placed = registering.resized(infrared.size, visible.size, self._known)
-            coordinates = placed.tensor(self._model.device)
-        else:
-            coordinates = self._coordinates
+        placed, coordinates = self._alignment(infrared, visible)
         device = self._model.device
-        heat, grey = infrared.luma.to(device), visible.luma.to(device)
         with torch.no_grad(), self._model.autocast():
             fused = self._model.fuse_content(
-                heat,
-                grey,
+                infrared.luma.to(device),
+                visible.luma.to(device),
                 coordinates,
                 placed.content,
                 None if infrared.missing is None else infrared.missing.to(device),
-                self._told(heat, grey, coordinates),
+                self._told(infrared, visible),
             )
         registration = replace(placed, _picture=infrared)
         luma = fused[0, 0].cpu().numpy()
         return Fusion(visible.fused(fused), luma, registration, visible.form)
 
-    def _told(self, infrared: Tensor, visible: Tensor, coordinates: Tensor) -> Tensor:
+    def _alignment(self, infrared: Picture, visible: Picture) -> tuple[Registration, Tensor]:
+        """Returns the alignment to use, and where it sends the visible pixels."""
+        if self._placed is not None and self._coordinates is not None:
+            return self._placed, self._coordinates
+        placed = registering.resized(infrared.size, visible.size, self._known)
+        return placed, placed.tensor(self._model.device)
+
+    def _told(self, infrared: Picture, visible: Picture) -> Tensor:
         """Returns how bright DIFN is told that the images are, ``(1, 2, 1, 1)``."""
         # Every fourth pixel: a mean needs no more.
-        places, grey = coordinates[..., ::4, ::4], visible[..., ::4, ::4]
-        moved, valid = resampling.resample(infrared, places)
-        if search.is_constant(infrared):
+        coordinates = self._alignment(infrared, visible)[1][..., ::4, ::4]
+        grey = visible.luma.to(coordinates.device)[..., ::4, ::4]
+        if search.is_constant(infrared.luma):
             return global_means(grey, grey) if self._levels is None else self._levels
+        moved, valid = resampling.resample(infrared.luma.to(grey.device), coordinates)
         levels = global_means(torch.where(valid, moved, grey), grey)
         if self._levels is not None:
             change = levels - self._levels

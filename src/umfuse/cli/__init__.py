@@ -1,4 +1,4 @@
-"""The command line: `umfuse fuse`, `register`, `demo`, `deform`, `evaluate`, `train` and `weights`.
+"""The command line: `umfuse fuse`, `register`, `video`, `demo`, `deform`, `evaluate`, `train`, ...
 
 Results go to disk and their paths to stdout (of `evaluate` the table), everything else to stderr.
 The exit code is 2 for wrong usage, 1 if anything failed: of `fuse` and `register` with
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from umfuse import __version__
-from umfuse.cli import common, deform, demo, evaluate, pairs, train, weights
+from umfuse.cli import common, deform, demo, evaluate, pairs, train, video, weights
 from umfuse.cli.common import UsageError
 
 __all__ = ["main"]
@@ -65,6 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"umfuse {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = common.options()
-    for group in (pairs, demo, deform, evaluate, train, weights):
+    for group in (pairs, video, demo, deform, evaluate, train, weights):
         group.add_commands(commands, shared)
     return parser

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 if TYPE_CHECKING:
     from umfuse.images import Range
 
+MIN_CONFIDENCE = 0.3  # as umfuse.api has it, which imports torch
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
 """What parsers of commands are added to; argparse has no public name for it."""
 
@@ -25,6 +27,8 @@ class Options(NamedTuple):
     """Of commands that run a model; includes the common ones."""
     ranges: argparse.ArgumentParser
     """Of commands that read pairs."""
+    cameras: argparse.ArgumentParser
+    """Of commands that align pairs: what is known of the cameras, and what is trusted."""
 
 
 def options() -> Options:
@@ -46,7 +50,59 @@ def options() -> Options:
     ranges.add_argument(
         "--vis-range", type=_range, metavar="RANGE", help="the same of visible images"
     )
-    return Options(common, device, ranges)
+    cameras = argparse.ArgumentParser(add_help=False)
+    cameras.add_argument(
+        "--min-confidence",
+        type=_share,
+        default=MIN_CONFIDENCE,
+        metavar="X",
+        help="an alignment of less confidence is not used: the infrared image is only resized; "
+        "0 uses all, default: %(default)s",
+    )
+    cameras.add_argument(
+        "--fov",
+        type=_numbers,
+        metavar="X",
+        help="field of view of the visible camera over that of the infrared one, or LOW,HIGH",
+    )
+    cameras.add_argument(
+        "--rotation",
+        type=_numbers,
+        metavar="DEGREES",
+        help="by which the infrared image is turned clockwise against the visible one, or LOW,HIGH",
+    )
+    cameras.add_argument(
+        "--mirror",
+        action="store_true",
+        help="the infrared image has left and right exchanged",
+    )
+    cameras.add_argument(
+        "--nodata",
+        type=float,
+        metavar="VALUE",
+        help="value of infrared pixels that are no data, such as 0 or -9999",
+    )
+    return Options(common, device, ranges, cameras)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
+
+
+def _numbers(text: str) -> float | tuple[float, float]:
+    try:
+        ends = [float(part) for part in text.split(",")]
+    except ValueError:
+        ends = []
+    if len(ends) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"expected X or LOW,HIGH (numbers), got {text!r}")
+    return ends[0] if len(ends) == 1 else (ends[0], ends[1])
 
 
 def _range(text: str) -> Range:

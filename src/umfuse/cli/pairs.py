@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from umfuse.pipeline import Umfuse
 
 
-MIN_CONFIDENCE = 0.3  # as umfuse.api has it, which imports torch
 EXIT_CODES = (
     "Exit code: 0 if every pair gave a result, 1 if a pair failed or, with --on-failure raise, was "
     "below --min-confidence, 2 for wrong usage."
@@ -37,7 +36,7 @@ def add_commands(commands: Commands, shared: Options) -> None:
     model.add_argument(
         "--weights", metavar="NAME", help="name, folder or Hub repository; default: embedded"
     )
-    pair = argparse.ArgumentParser(add_help=False, parents=[model, shared.ranges])
+    pair = argparse.ArgumentParser(add_help=False, parents=[model, shared.ranges, shared.cameras])
     jobs.add_options(pair)
     pair.add_argument(
         "--report",
@@ -45,32 +44,6 @@ def add_commands(commands: Commands, shared: Options) -> None:
         metavar="FILE",
         help="table of method, confidence and error of every pair, .csv; "
         "default for folders: OUTPUT/registrations.csv",
-    )
-    pair.add_argument(
-        "--min-confidence",
-        type=_share,
-        default=MIN_CONFIDENCE,
-        metavar="X",
-        help="an alignment of less confidence is not used: the infrared image is only resized; "
-        "0 uses all, default: %(default)s",
-    )
-    pair.add_argument(
-        "--fov",
-        type=_numbers,
-        metavar="X",
-        help="field of view of the visible camera over that of the infrared one, or LOW,HIGH",
-    )
-    pair.add_argument(
-        "--rotation",
-        type=_numbers,
-        metavar="DEGREES",
-        help="by which the infrared image is turned clockwise against the visible one, or LOW,HIGH",
-    )
-    pair.add_argument(
-        "--nodata",
-        type=float,
-        metavar="VALUE",
-        help="value of infrared pixels that are no data, such as 0 or -9999",
     )
     pair.add_argument(
         "--band",
@@ -83,11 +56,6 @@ def add_commands(commands: Commands, shared: Options) -> None:
         type=_bands,
         metavar="N",
         help="the same of the visible image, or RED,GREEN,BLUE",
-    )
-    pair.add_argument(
-        "--mirror",
-        action="store_true",
-        help="the infrared image has left and right exchanged",
     )
     after = "with an alignment below --min-confidence: warn (default), raise: the pair failed"
 
@@ -220,26 +188,6 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
     if pair.sheet is not None:
         write_sheet(pair, result, registration, **reading)
     return registration
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return value
-
-
-def _numbers(text: str) -> float | tuple[float, float]:
-    try:
-        ends = [float(part) for part in text.split(",")]
-    except ValueError:
-        ends = []
-    if len(ends) not in (1, 2):
-        raise argparse.ArgumentTypeError(f"expected X or LOW,HIGH (numbers), got {text!r}")
-    return ends[0] if len(ends) == 1 else (ends[0], ends[1])
 
 
 def _bands(text: str) -> int | tuple[int, int, int]:

@@ -37,8 +37,8 @@ def no_images(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in _VIDEOS:
         raise Refused(
-            f"{path} is a video, and an image is expected; write its frames as images, for example "
-            f"with `ffmpeg -i {path.name} frames/%05d.png`, and pass these"
+            f"{path} is a video, and an image is expected; `umfuse video` fuses the frames of two "
+            "videos, and umfuse.files.video.frames gives them as arrays"
         )
     if suffix in _RECORDINGS:
         raise Refused(
