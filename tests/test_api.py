@@ -360,6 +360,16 @@ PUBLIC = {
     "Registration.save": "(self, path: 'str | os.PathLike[str]') -> 'None'",
     "Registration.save_infrared": "(self, path: 'str | os.PathLike[str]') -> 'None'",
     "RegistrationError": "(message: 'str', registration: 'Registration') -> 'None'",
+    "Rig": "(*, frames: 'int' = 8, check_every: 'int' = 25, "
+    "registration: 'RegistrationLike | None' = None, "
+    "fov: 'float | tuple[float, float] | None' = None, "
+    "rotation: 'float | tuple[float, float] | None' = None, mirror: 'bool | None' = None, "
+    "min_confidence: 'float' = 0.3, ir_range: 'Range | None' = None, "
+    "vis_range: 'Range | None' = None, nodata: 'float | None' = None, "
+    "band: 'int | None' = None, vis_band: 'Band | None' = None, channels: 'Channels' = 'rgb', "
+    "weights: 'WeightsLike | None' = None, device: 'Device | None' = None) -> 'None'",
+    "Rig.fuse": "(self, ir: 'ImageLike', vis: 'ImageLike') -> 'Fusion'",
+    "Rig.look": "(self, ir: 'ImageLike', vis: 'ImageLike') -> 'None'",
     "Registration.tensor": "(self, device: 'torch.device | str' = 'cpu') -> 'Tensor'",
     "Umfuse": "(config: 'UmfuseConfig | None' = None, *, cpstn: 'bool' = True) -> 'None'",
     "Umfuse.align": "(self, infrared: 'Tensor', visible: 'Tensor', "
@@ -413,7 +423,15 @@ FIELDS = {
 def test_the_public_api_is_this():
     """What stands here stays, or goes through a deprecation; the changelog names every change."""
     assert set(umfuse.__all__) == {
-        *("Fusion", "Registration", "RegistrationError", "Umfuse", "UmfuseConfig", "WeightsError"),
+        *(
+            "Fusion",
+            "Registration",
+            "RegistrationError",
+            "Rig",
+            "Umfuse",
+            "UmfuseConfig",
+            "WeightsError",
+        ),
         *("fuse", "load", "metrics", "register"),
     }
     for name, signature in PUBLIC.items():

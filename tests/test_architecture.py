@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "umfuse"
 GROUND = {"borders", "dtypes", "filters", "geometry", "lfs", "missing"}
 # A module may import what its room lists, and the ground floor, which imports nothing of umfuse.
 MAY_IMPORT = {
-    "__init__": {"api", "config", "metrics", "pipeline", "registration", "weights"},
+    "__init__": {"api", "config", "metrics", "pipeline", "registration", "rig", "weights"},
     "__main__": {"cli"},
     "api": {
         *("devices", "draw", "images", "matching", "picture", "pipeline", "registering"),
@@ -42,6 +42,10 @@ MAY_IMPORT = {
         *("images", "matching", "pipeline", "registration", "resampling", "search"),
     },
     "registration": {"draw", "files", "images", "resampling"},
+    "rig": {
+        *("api", "images", "networks", "pipeline", "registering", "registration", "resampling"),
+        *("search", "sources"),
+    },
     "search": {"search"},
     "sources": {"files", "images"},
     "weights": {"hub", "weights_folder"},

@@ -12,7 +12,7 @@ from benchmarks import scenes as demo
 from PIL import Image
 
 from umfuse import __version__, api, cli, geometry, images, weights
-from umfuse.cli import deform, pairs, report
+from umfuse.cli import common, deform, pairs, report
 from umfuse.evaluate import dataset
 from umfuse.train.protocols import PROTOCOLS
 
@@ -582,4 +582,4 @@ def test_help_says_the_exit_codes(command, capsys, monkeypatch):
 
 
 def test_the_threshold_is_that_of_the_library():
-    assert pairs.MIN_CONFIDENCE == api.DOUBTFUL
+    assert common.MIN_CONFIDENCE == api.DOUBTFUL

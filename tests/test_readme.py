@@ -20,6 +20,7 @@ from PIL import Image
 
 import umfuse
 from umfuse import cli, images
+from umfuse.files import video
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,6 +54,14 @@ def names(tmp_path, monkeypatch):
     tenths = np.asarray(Image.fromarray(scene.infrared).resize((640, 512))) / 10 - 2731.5
     tenths.round().astype(np.int16).tofile("DJI_0001_T.raw")
     images.save(scene.visible, "DJI_0001_W.JPG")
+    deep = scene.infrared.astype(np.uint16)
+    for name, image, codec in (
+        ("thermal.mkv", deep, "ffv1"),
+        ("visible.mp4", scene.visible, "libx264"),
+    ):
+        with video.writing(Path(name), codec) as writer:
+            for number in range(3):
+                writer.write(video.Frame(number / 25, image))
     for folder, image in (("ir", scene.aligned_infrared), ("vis", scene.visible)):
         (Path("my-camera") / folder).mkdir(parents=True)
         for stem in range(6):

@@ -150,7 +150,9 @@ def together(infrared: Iterable[Shot], visible: Iterable[Shot]) -> Iterator[tupl
             gap = following.time - current.time
             current, following = following, next(coming, None)
         if following is None and shot.time - current.time > gap + SAME:
-            logger.warning("the infrared frames end at %.2f s, before the visible ones", shot.time)
+            logger.warning(
+                "the infrared frames end at %.2f s, before the visible ones", current.time
+            )
             return
         yield current, shot
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -39,7 +40,7 @@ class Frame(NamedTuple):
     image: Array
 
 
-def frames(path: Path, name: str) -> Iterator[Frame]:
+def frames(path: str | os.PathLike[str], name: str) -> Iterator[Frame]:
     """Yields the frames of the first video stream of a file, upright.
 
     Args:
@@ -52,7 +53,7 @@ def frames(path: Path, name: str) -> Iterator[Frame]:
         OSError: If it cannot be opened.
     """
     av = _library()
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         try:
             with av.open(file) as container:
                 if not container.streams.video:
@@ -71,7 +72,7 @@ def frames(path: Path, name: str) -> Iterator[Frame]:
             raise ValueError(f"{name}: {path} cannot be read as a video: {error}") from error
 
 
-def rate(path: Path) -> float:
+def rate(path: str | os.PathLike[str]) -> float:
     """Returns the frames per second that a video says it has, 25 if it says nothing.
 
     Raises:
@@ -80,7 +81,7 @@ def rate(path: Path) -> float:
         OSError: If it cannot be opened.
     """
     av = _library()
-    with path.open("rb") as file:
+    with Path(path).open("rb") as file:
         try:
             with av.open(file) as container:
                 found = container.streams.video[0].average_rate
@@ -164,7 +165,9 @@ class Writer:
 
 
 @contextlib.contextmanager
-def writing(path: Path, codec: str = "libx264", rate: float = 25.0) -> Generator[Writer]:
+def writing(
+    path: str | os.PathLike[str], codec: str = "libx264", rate: float = 25.0
+) -> Generator[Writer]:
     """Gives what writes a video, which takes its place when it is complete.
 
     Args:
@@ -178,7 +181,7 @@ def writing(path: Path, codec: str = "libx264", rate: float = 25.0) -> Generator
         OSError: If the file cannot be written.
     """
     av = _library()
-    format = CONTAINERS.get(path.suffix.lower())
+    format = CONTAINERS.get(Path(path).suffix.lower())
     if format is None:
         raise ValueError(f"cannot write {path}: expected a suffix of {', '.join(CONTAINERS)}")
     with replacing(path) as file:
