@@ -12,7 +12,7 @@ from benchmarks import scenes as demo
 from PIL import Image
 
 from umfuse import __version__, api, cli, geometry, images, weights
-from umfuse.cli import common, deform, pairs, report
+from umfuse.cli import common, deform, report
 from umfuse.evaluate import dataset
 from umfuse.train.protocols import PROTOCOLS
 
