@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from benchmarks import scenes
+from benchmarks import data, scenes
 from torch import Tensor
 
 import umfuse
@@ -25,6 +25,7 @@ from umfuse.pipeline import Umfuse
 SIZE = (512, 640)
 BATCHES = (1, 8, 32)
 WAYS = (None, "default")  # of torch.compile; None is without it
+COMPILED = ("paper", "default", "default, fuse")
 COPIED = 2**30  # bytes
 SECONDS = 1.0  # a measurement lasts about
 
@@ -102,44 +103,54 @@ def bandwidth(device: str) -> float:
     return 2 * COPIED / seconds(lambda: target.copy_(source), device)
 
 
-def main() -> None:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--ways", type=int, default=len(WAYS), help="1: without torch.compile")
-    parser.add_argument("--kinds", nargs="+", choices=("paper", "default"))
-    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
-    options = parser.parse_args()
-    device = options.device
-    card = torch.cuda.get_device_name() if device.startswith("cuda") else "CPU"
-    print(f"{card}, torch {torch.__version__}, {SIZE[1]}x{SIZE[0]}\n")
-    head = ("what", "precision", "torch.compile", *(f"batch {batch}" for batch in options.batches))
-    print(f"| {' | '.join(head)} |\n{'| --- ' * len(head)}|", flush=True)
+def rows(device: str, batches: Sequence[int], compiled: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Yields the lines of the table.
+
+    Args:
+        device: Where.
+        batches: Pairs of a batch.
+        compiled: What runs through `torch.compile` too.
+    """
     for kind, part, precision in (
         ("paper", "whole", "float32"),
         ("paper", "whole", "bfloat16"),
         ("default", "whole", "bfloat16"),
         ("default", "fuse", "bfloat16"),
     ):
-        for way in WAYS[: options.ways] if kind in (options.kinds or (kind,)) else ():
+        name = kind if part == "whole" else f"{kind}, {part}"
+        for way in WAYS if name in compiled else WAYS[:1]:
             torch.compiler.reset()
             made = model(kind, precision, device, way)
             rates: list[str] = []
-            for batch in options.batches:
-                try:
-                    run = work(made, kind, part, batch, device)
-                    rates.append(f"{batch / seconds(run, device):.1f}")
-                except (RuntimeError, AssertionError) as error:  # memory, or what a compiler cannot
-                    rates.append(type(error).__name__)
-            name = kind if part == "whole" else f"{kind}, {part}"
-            print(f"| {name} | {precision} | {way or '-'} | {' | '.join(rates)} |", flush=True)
+            for batch in batches:
+                run = work(made, kind, part, batch, device)
+                rates.append(f"{batch / seconds(run, device):.1f}")
+            yield name, precision, "yes" if way else "no", *rates
     made = model("default", "bfloat16", device, None)
     infrared, visible, _ = pair(device)
     alone = seconds(lambda: made.infer(infrared, visible), device)
-    print(f"| default with search, one by one | bfloat16 | - | {1 / alone:.2f} | | |", flush=True)
+    rest = [""] * (len(batches) - 1)
+    yield "default, search included", "bfloat16", "no", f"{1 / alone:.2f}", *rest
     pixels = SIZE[0] * SIZE[1]
     floor = (4 + 3 * 4 + 4) * pixels / bandwidth(device)  # infrared, RGB, fused: float32
-    print(f"| copy floor | float32 | - | {' | '.join([f'{1 / floor:.0f}'] * 3)} |")
+    yield "copy floor", "float32", "", *[f"{1 / floor:.0f}"] * len(batches)
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--compiled", nargs="*", default=COMPILED, choices=COMPILED)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES)
+    data.page_option(parser)
+    options = parser.parse_args()
+    on_gpu = options.device.startswith("cuda")
+    card = torch.cuda.get_device_name() if on_gpu else "CPU"
+    head = (f"{card}, torch {torch.__version__}", "precision", "torch.compile")
+    head = (*head, *(f"batch {batch}" for batch in options.batches))
+    data.report(
+        options, "throughput", head, rows(options.device, options.batches, options.compiled)
+    )
 
 
 if __name__ == "__main__":
