@@ -21,7 +21,7 @@ def contents() -> list[str]:
 
 def test_every_page_is_in_the_contents_once():
     pages = sorted(page.stem for page in DOCS.glob("*.md") if page.stem != "index")
-    assert sorted(contents()) == pages
+    assert sorted(contents()) == pages, "add the new page to docs/index.md"
 
 
 @pytest.mark.slow
