@@ -41,19 +41,34 @@ REGISTERED = {
 }
 FUSED = {"TNO": "fusion-tno", "RoadScene": "fusion-roadscene", "MSRS": "fusion-msrs_gray"}
 TABLES = {
-    "search": Copy(
-        {"resizing": "resizing"} | {f"umfuse, {name}": name for name in ("train", "test", "all")},
+    "robustness": Copy(
         {
-            name: ("search", column)
+            "two cameras side by side": "raw",
+            "aligned already": "aligned",
+            "field of view, visible over infrared: 1.5": "FOV 1.5",
+            "field of view: 2": "FOV 2",
+            "field of view: 3": "FOV 3",
+            "field of view: 0.5": "FOV 0.5",
+            "field of view: 0.25": "FOV 0.25",
+            "turned by 10 degrees": "rotated 10",
+            "turned by 20 degrees": "rotated 20",
+            "turned by 90 degrees": "rotated 90",
+            "left and right exchanged": "mirrored",
+            "infrared of 160x120": "160x120",
+            "infrared of 80x60": "80x60",
+            "infrared of 32x24": "32x24",
+            "letterbox bars": "bars above and below",
+            "edges drawn into the infrared image": "edge overlay",
+            "closed shutter: infrared constant": "constant infrared",
+            "images of two scenes": "wrong pair",
+        },
+        {
+            name: ("robustness", column)
             for name, column in (
-                *(("pairs", "pairs"), ("median, px", "median, px")),
-                *(("< 5 px", "< 5"), ("< 10 px", "< 10")),
+                *(("right, < 5 px", "< 5 px"), ("< 10 px", "< 10 px")),
+                *(("confidence, median", "confidence"), ("sure and wrong", "above 0.5 and wrong")),
             )
         },
-    ),
-    "confidence": Copy(
-        {"hits": "hits", "misses": "misses", "two different scenes": "wrong pairs"},
-        {name: ("search-confidence", name) for name in ("pairs", "median", "AUC to hits")},
     ),
     "registration": Copy(
         same(
@@ -61,17 +76,6 @@ TABLES = {
             *("VoxelMorph + CPSTN", "MRRN + CPSTN", "umfuse"),
         ),
         {name: (table, MEDIAN) for name, table in REGISTERED.items()},
-    ),
-    "floor": Copy(
-        {name: REGISTERED[name] for name in list(REGISTERED)[:4]},
-        {name: ("floor", name) for name in ("error, px", "as published", "own")},
-    ),
-    "similarity": Copy(
-        same("misaligned input", "MRRN + CPSTN", "umfuse"),
-        {
-            name: ("paper-roadscene-256", name)
-            for name in ("MSE", "NCC", "MI", "paper: MSE / NCC / MI")
-        },
     ),
     "fusion": Copy(
         same("average", "saliency mean", "maximum", "Laplacian pyramid", "paper's DIFN", "umfuse"),

@@ -1,5 +1,6 @@
 """Every example runs; other libraries have a stand-in that finds true points."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -99,6 +100,12 @@ def test_example_runs(path, tmp_path, monkeypatch, capsys):
     assert said
     if path.stem in FAKES:
         assert "Registration(matcher, confidence=1.00" in said
+
+
+def test_every_example_is_on_its_page_once():
+    page = (FOLDER.parent / "docs" / "examples.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| \[(\w+\.py)\]\(\.\./examples/\1\) \|", page, re.M)
+    assert sorted(listed) == [path.name for path in EXAMPLES], "list it in docs/examples.md"
 
 
 def test_example_calls_transformers_as_it_is(monkeypatch):
