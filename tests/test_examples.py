@@ -1,15 +1,20 @@
 """Every example runs; other libraries have a stand-in that finds true points."""
 
+import json
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import thermograms
 import torch
+from benchmarks import scenes
 
+import umfuse
 from umfuse import demo, geometry
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.py"))
@@ -86,9 +91,42 @@ FAKES = {
 }
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+NEEDS = {"opencv_bgr": "cv2", "video": "av"}
+SLOW = {"evaluate", "fine_tune", "train_on_gpus"}
+WRITES = {
+    "boxes_and_masks": ["infrared.png", "visible.png"],
+    "evaluate": ["scores/average/scores.csv", "scores/embedded/report.json"],
+    "fine_tune": ["run/log.jsonl", "fused.png"],
+    "folder": ["fused/day.png", "fused/night.png"],
+    "fixed_rig": ["frame3.png", "later.png"],
+    "tensors": [],
+    "thermal_16bit": ["registered.png", "fused.png"],
+    "torch_images": [],
+    "train_on_gpus": ["run/log.jsonl"],
+    "video": ["fused.mp4"],
+}
+
+
+def camera_file(monkeypatch):
+    """A radiometric JPEG where the example looks for one, of a camera that is not there."""
+    file = thermograms.street(scenes.render(0, (240, 320)))
+    monkeypatch.setitem(sys.modules, "flyr", SimpleNamespace(unpack=lambda path: file))
+    thermograms.jpeg(Path("FLIR0123.jpg"), thermograms.FLIR)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else [], id=path.stem)
+        for path in EXAMPLES
+    ],
+)
 def test_example_runs(path, tmp_path, monkeypatch, capsys):
+    if path.stem in NEEDS:
+        pytest.importorskip(NEEDS[path.stem])
     monkeypatch.chdir(tmp_path)
+    if path.stem == "flir_jpeg":
+        camera_file(monkeypatch)
     monkeypatch.setattr("sys.argv", [str(path)])
     if path.stem in FAKES:
         name, contents = FAKES[path.stem]
@@ -100,6 +138,46 @@ def test_example_runs(path, tmp_path, monkeypatch, capsys):
     assert said
     if path.stem in FAKES:
         assert "Registration(matcher, confidence=1.00" in said
+    for name in WRITES.get(path.stem, ["fused.png"]):
+        assert Path(name).stat().st_size, f"{path.name} has not written {name}"
+
+
+@pytest.mark.slow
+def test_two_processes_run_the_example_of_several(tmp_path):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [sys.executable, *command, FOLDER / "train_on_gpus.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("run Registration(") == 1  # only the first process speaks
+    (line,) = (tmp_path / "run" / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(line)["step"] == 2
+
+
+def test_masks_go_to_the_infrared_image_and_back():
+    """The example's way there, and the library's way back."""
+    example = runpy.run_path(str(FOLDER / "boxes_and_masks.py"))
+    truth = demo.pair().transform
+    reg = umfuse.Registration.from_transform(truth, (256, 320), (480, 640))
+    mask = np.zeros(reg.visible_size, np.uint8)
+    mask[200:300, 150:400] = 1
+    mask[:40, :60] = 2
+    there = example["on_infrared"](mask, reg)
+    assert there.shape == reg.infrared_size
+    back = np.where(reg.valid_mask, reg.apply(there, interpolation="nearest"), 0)
+    assert (back == np.where(reg.valid_mask, mask, 0)).mean() > 0.99
+    corners = example["corners"](150, 200, 399, 299)
+    left, top, right, bottom = example["box"](reg.map_points(corners), reg.infrared_size)
+    y, x = np.nonzero(there == 1)
+    assert (
+        np.abs(np.array([x.min(), y.min(), x.max(), y.max()]) - (left, top, right, bottom)).max()
+        < 2
+    )
 
 
 def test_every_example_is_on_its_page_once():
