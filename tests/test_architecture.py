@@ -23,6 +23,7 @@ MAY_IMPORT = {
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),
+    "draw": {"draw"},
     "evaluate": {
         *("api", "draw", "evaluate", "images", "metrics", "pairing", "pipeline", "resampling"),
         "weights",
