@@ -7,6 +7,21 @@ from benchmarks import scenes
 
 import umfuse
 
+try:
+    import hypothesis
+except ImportError:
+    pass  # tests that need it are left out
+else:
+    # The same cases every time, on a slow machine too, and no folder of those that failed.
+    hypothesis.settings.register_profile(
+        "umfuse",
+        derandomize=True,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    hypothesis.settings.load_profile("umfuse")
+
 
 @pytest.fixture(autouse=True, scope="session")
 def _interruptible():

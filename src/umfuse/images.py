@@ -27,11 +27,13 @@ from torch import Tensor
 
 from umfuse import dtypes, missing, ranges
 from umfuse.files import (
+    DECODE_ERRORS,
     NOTHING,
     Array,
     Metadata,
     bands,
     declared_nodata,
+    existing,
     metadata,
     open_image,
     radiometric,
@@ -49,6 +51,7 @@ Band: TypeAlias = bands.Band
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | Array | Tensor
 
 MINIMUM_SIDE = 8
+LARGEST = 1e37  # of values: sums of some of them, and their differences, are held by float32
 _WITH_ALPHA = {"LA": "LA", "La": "LA", "PA": "RGBA", "RGBA": "RGBA", "RGBa": "RGBA"}
 _OPAQUE = {
     "P": "RGB",
@@ -110,8 +113,7 @@ def read(
         OSError: If the file cannot be opened.
     """
     checked = ranges.checked(range, name, option)
-    if nodata is not None and not isinstance(nodata, (int, float, np.number)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name}: expected nodata to be a number or None, got {nodata!r}")
+    nodata = ranges.number(nodata, name)
     if channels not in get_args(Channels):
         raise ValueError(f"{name}: expected channels to be 'rgb' or 'bgr', got {channels!r}")
     order: Channels = "rgb"
@@ -119,7 +121,8 @@ def read(
         order = channels
     said = NOTHING
     if isinstance(image, (str, os.PathLike)):
-        path = Path(image)
+        path = Path(os.fsdecode(image))
+        existing(path, name)
         if name == "infrared" and (found := radiometric.celsius(path, name)) is not None:
             (image, said), checked = found, checked or "percentile"
         elif name == "visible" and (found := radiometric.photo(path, name)) is not None:
@@ -170,13 +173,17 @@ def _from_pil(
     mode = image.mode
     if mode == "CMYK":
         image, said = metadata.to_rgb(image, said, name)
-    elif mode in _WITH_ALPHA:
-        image = image.convert(_WITH_ALPHA[mode])
-    elif mode in _OPAQUE:
+    elif mode in _WITH_ALPHA or mode in _OPAQUE:
         # Of a palette, and of a grey or a colour that is transparent.
         see_through = "transparency" in image.info and mode in ("L", "P", "RGB")
-        wanted = _OPAQUE[mode]
-        image = image.convert({"L": "LA", "RGB": "RGBA"}[wanted] if see_through else wanted)
+        wanted = _WITH_ALPHA.get(mode) or _OPAQUE[mode]
+        try:
+            image = image.convert({"L": "LA", "RGB": "RGBA"}[wanted] if see_through else wanted)
+        except DECODE_ERRORS as error:
+            raise ValueError(
+                f"{name}: its palette or its transparency is damaged ({error}); save the image "
+                "again, as RGB"
+            ) from error
     elif mode not in ("F", "I") and not mode.startswith("I;16"):
         raise ValueError(
             f"{name}: expected a grey or RGB image, got PIL mode {mode!r}; "
@@ -219,6 +226,11 @@ def _from_tensor(
         raise TypeError(
             f"{name}: expected a dense tensor of integers or floats, got {dtype} with layout "
             f"{tensor.layout}; {_cast_hint(kind)}"
+        )
+    if tensor.is_meta:
+        raise ValueError(
+            f"{name}: expected pixels, got a tensor on the device meta, which has none; make it on "
+            "the CPU or a GPU"
         )
     shape = tuple(tensor.shape)
     if tensor.ndim not in (2, 3, 4) or (tensor.ndim > 2 and shape[-3] not in (1, 3, 4)):
@@ -291,11 +303,11 @@ def _check_size(height: int, width: int, name: str) -> None:
 
 def _filled(values: Tensor, lost: Tensor, name: str) -> Tensor:
     """Values (B, C, H, W) that are data, or continue what is data around them."""
-    bad = int((~torch.isfinite(values) & ~lost).sum())
+    bad = int((~(values.abs() <= LARGEST) & ~lost).sum())
     if bad:
         raise ValueError(
-            f"{name}: expected finite values, got {bad} that are Inf or beyond float32; if they "
-            "are no data, make them NaN: image[abs(image) > 3e38] = float('nan')"
+            f"{name}: expected finite values, got {bad} that are Inf or beyond {LARGEST:g}; if "
+            f"they are no data, make them NaN: image[abs(image) > {LARGEST:g}] = float('nan')"
         )
     if not lost.any():
         return values

@@ -40,7 +40,8 @@ def of_array(array: Array) -> tuple[NDArray[np.bool_], float]:
         found, blank = found | np.isnan(np.ma.getdata(array)), np.nan
     if isinstance(array, np.ma.MaskedArray):
         fill: Any = array.fill_value
-        blank = blank if fill == np.ma.default_fill_value(array.dtype) else float(fill)
+        default = np.ma.default_fill_value(array.dtype)
+        blank = blank if fill == default else int(fill) if array.dtype.kind in "ui" else float(fill)
     return np.asarray(found.any(2)), blank
 
 
@@ -52,12 +53,17 @@ def of_tensor(images: Tensor, value: float | None) -> tuple[Tensor, float]:
         value: What all channels of a pixel without data are; None if nothing is.
     """
     found, blank = images.isnan().any(1, keepdim=True), float("nan")
-    if value is not None:
-        # Compared with bytes, -9999 would be 241.
-        exact = images if images.is_floating_point() else images.to(torch.int64)
-        same = (exact == value).all(1, keepdim=True)
+    if value is not None and (images.is_floating_point() or _holds(images.dtype, value)):
+        same = (images == value).all(1, keepdim=True)
         found, blank = found | same, value if same.any() else blank
     return found, blank
+
+
+def _holds(dtype: torch.dtype, value: float) -> bool:
+    """Says whether an integer dtype has a value: compared with bytes, -9999 would be 241."""
+    info = torch.iinfo(dtype)
+    # Comparisons of uint64 take no number beyond int64.
+    return info.min <= value <= min(info.max, 2**63 - 1) and value == int(value)
 
 
 def filled(image: Tensor, missing: Tensor) -> Tensor:

@@ -213,6 +213,8 @@ def _to_form(planes: Tensor, lost: Tensor | None, form: Form) -> AnyImage:
     if form.channels == "bgr":
         planes, gone = _exchanged(planes), None if gone is None else _exchanged(gone)
     if isinstance(form.dtype, torch.dtype):
+        if form.dtype == torch.uint64:  # as the int64 of the same bits
+            planes = torch.where(planes < 2.0**63, planes, planes - 2.0**64)
         # There is no direct way from float32 to uint16 on every device.
         planes = planes.to(torch.int64 if dtypes.is_integer(form.dtype) else form.dtype)
         if gone is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -38,11 +37,46 @@ def checked(range: object, name: str, option: str) -> Range | None:
     if isinstance(range, (tuple, list)) and len(cast("tuple[object]", range)) == 2:
         try:
             low, high = (float(bound) for bound in cast("tuple[Any, Any]", range))
-        except (TypeError, ValueError) as error:
+        except (OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"{wanted}, got {range!r}; give two numbers") from error
-        if math.isfinite(low) and math.isfinite(high) and low < high:
+        if _spanned(low, high):
             return low, high
-    raise ValueError(f"{wanted}, got {range!r}; give two finite numbers in the units of the image")
+    raise ValueError(
+        f"{wanted}, got {range!r}; give two finite numbers in the units of the image, which "
+        "float32 tells apart"
+    )
+
+
+def number(nodata: object, name: str) -> float | None:
+    """Returns a value that stands for no data, as an int if it is whole: float64 rounds int64.
+
+    Args:
+        nodata: What was given.
+        name: What to call the image in errors.
+
+    Raises:
+        TypeError: If it is no number.
+        ValueError: If it is one that no image can hold.
+    """
+    if nodata is None:
+        return None
+    if not isinstance(nodata, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}: expected nodata to be a number or None, got {nodata!r}")
+    given = cast("float", nodata)
+    try:
+        value = float(given)
+        return int(given) if value.is_integer() and abs(int(given)) < 2**64 else value
+    except OverflowError as error:
+        raise ValueError(
+            f"{name}: expected nodata to be a value of an image ({error}); it is too large"
+        ) from error
+
+
+def _spanned(low: float, high: float) -> bool:
+    """Says whether float32 holds both ends of a range and the distance between them."""
+    with np.errstate(over="ignore"):
+        ends = np.array([low, high, high - low], dtype=np.float32)
+    return bool(np.isfinite(ends).all()) and ends[2] > 0
 
 
 def low_span(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
@@ -222,8 +223,9 @@ class Registration:
             ValueError: If the file is none of these, or of a newer umfuse.
             OSError: If it cannot be opened.
         """
+        content = Path(path).read_bytes()
         try:
-            with np.load(path, allow_pickle=False) as stored:
+            with np.load(io.BytesIO(content), allow_pickle=False) as stored:
                 values = dict(stored)
             version = int(values.pop("format_version"))
             if version != FORMAT_VERSION:
@@ -232,6 +234,8 @@ class Registration:
                 (int(values[name][0]), int(values[name][1]))
                 for name in ("infrared_size", "visible_size")
             )
+            if min(*infrared_size, *visible_size) < 1:
+                raise ValueError(f"it is of images of {infrared_size} and {visible_size} pixels")
             matrix = cls.from_transform(values["transform"], infrared_size, visible_size).transform
             moved = np.asarray(values["field"], dtype=np.float32)
             if moved.ndim != 3 or moved.shape[2] != 2 or not np.isfinite(moved).all():
@@ -253,7 +257,7 @@ class Registration:
                 correlation,
                 content=Box(*map(int, box)) if len(box) else None,
             )
-        except (KeyError, IndexError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (*files.DECODE_ERRORS, MemoryError, zipfile.BadZipFile) as error:
             raise ValueError(
                 f"{os.fspath(path)!r} is no registration that umfuse has saved: {error}"
             ) from error

@@ -7,11 +7,13 @@ Pillow reads and writes them; what it would not read exactly is read here, or by
 from umfuse.files import bands, metadata
 from umfuse.files.arrays import Array
 from umfuse.files.metadata import NOTHING, Metadata
-from umfuse.files.opening import declare_nodata, declared_nodata, open_image, upright
+from umfuse.files.opening import declare_nodata, declared_nodata, existing, open_image, upright
+from umfuse.files.refused import DECODE_ERRORS
 from umfuse.files.replacing import replacing
 from umfuse.files.saving import FLOAT_SLACK, save
 
 __all__ = [
+    "DECODE_ERRORS",
     "FLOAT_SLACK",
     "NOTHING",
     "Array",
@@ -19,6 +21,7 @@ __all__ = [
     "bands",
     "declare_nodata",
     "declared_nodata",
+    "existing",
     "metadata",
     "open_image",
     "replacing",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import stat
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
@@ -27,7 +28,7 @@ def open_image(path: Path, name: str, band: Band | None = None) -> Opened:
     A PIL image, or an array if PIL has no such mode.
 
     Args:
-        path: The file.
+        path: The file; one that `existing` has found.
         name: What to call the image in errors and in the log.
         band: Which page of a file of several pages, or which channel of another one; three for
             colour.
@@ -38,20 +39,10 @@ def open_image(path: Path, name: str, band: Band | None = None) -> Opened:
             band.
         OSError: If the file cannot be opened.
     """
-    if path.is_dir():
-        raise IsADirectoryError(
-            f"{name}: expected an image file, got the folder {path}; pass its files one by one"
-        )
     try:
         handle = path.open("rb")
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{name}: expected an image file, but {path} does not exist; check the path"
-        ) from error
     except OSError as error:
-        raise OSError(
-            error.errno, f"{name}: cannot open the image file: {error.strerror}", str(path)
-        ) from error
+        raise _unopened(path, name, error) from error
     # Orientation needs the file, so it is applied while the file is open.
     with handle:
         with _told(path, name):
@@ -69,6 +60,45 @@ def open_image(path: Path, name: str, band: Band | None = None) -> Opened:
     image = bands.stacked([image for image, _ in frames], name)
     image = image if band is None else bands.of_image(image, band, name)
     return image, frames[0][1]
+
+
+def existing(path: Path, name: str) -> None:
+    """Looks for a file.
+
+    Args:
+        path: Where it should be.
+        name: What to call the image in errors.
+
+    Raises:
+        ValueError: If this can be no path, or there is a pipe or a device, which cannot be read
+            twice or never ends.
+        OSError: If there is nothing, a folder, or what nobody may look at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{name}: expected an image file, but {path} does not exist; check the path"
+        ) from error
+    except OSError as error:
+        raise _unopened(path, name, error) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{name}: expected the path of an image file, got {str(path)!r} ({error})"
+        ) from error
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(
+            f"{name}: expected an image file, got the folder {path}; pass its files one by one"
+        )
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{name}: expected an image file, but {path} is a pipe or a device; save what it gives "
+            "to a file"
+        )
+
+
+def _unopened(path: Path, name: str, error: OSError) -> OSError:
+    return OSError(error.errno, f"{name}: cannot open the image file: {error.strerror}", str(path))
 
 
 def _frames(file: BinaryIO, path: Path) -> tuple[int, Callable[[int], Opened]]:

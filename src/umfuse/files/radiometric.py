@@ -44,6 +44,8 @@ class Thermogram(NamedTuple):
 
 def maker(path: Path) -> Literal["FLIR", "DJI"] | None:
     """Returns whose radiometric JPEG a file is; None if it is none, or cannot be opened."""
+    if not path.is_file():  # opening a pipe waits for its other end
+        return None
     try:
         with path.open("rb") as file:
             made_by_dji = False

@@ -92,8 +92,9 @@ def read(path: Path, number: int = 0) -> Image.Image | Array:
     with _opened(path) as file:
         page = file.pages[number]
         pixels, most = page.imagewidth * page.imagelength, Image.MAX_IMAGE_PIXELS
-        if most is not None and pixels > 2 * most:  # as Pillow counts
-            raise Image.DecompressionBombError(f"{pixels} pixels")
+        # As Pillow counts, in as many channels as its images have.
+        if most is not None and (pixels > 2 * most or page.size > 8 * most):
+            raise Image.DecompressionBombError(f"{pixels} pixels in {page.samplesperpixel} bands")
         array: Array = page.asarray()
         tags = {code: tag.value for code in (_ORIENTATION, NODATA) if (tag := page.tags.get(code))}
     if page.axes not in ("YX", "YXS", "SYX") or page.photometric not in _COLOURS:
