@@ -17,8 +17,10 @@ MAY_IMPORT = {
         *("devices", "draw", "images", "matching", "picture", "pipeline", "registering"),
         *("registration", "search", "sources", "weights"),
     },
+    "card": set(),
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
+        "publishing",
         *("convert", "devices", "files", "pairing", "resampling", "search", "sources", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
@@ -37,7 +39,8 @@ MAY_IMPORT = {
     "config": {"networks"},
     "picture": {"files"},
     "pipeline": {"config", "devices", "networks", "pretrained", "resampling", "search"},
-    "pretrained": {"config", "weights"},
+    "pretrained": {"card", "config", "weights"},
+    "publishing": {"card", "weights"},
     "ranges": {"files"},
     "registering": {
         *("images", "matching", "pipeline", "registration", "resampling", "search"),

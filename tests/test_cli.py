@@ -11,7 +11,7 @@ import torch
 from benchmarks import scenes as demo
 from PIL import Image
 
-from umfuse import __version__, api, cli, geometry, images, weights
+from umfuse import __version__, api, cli, geometry, images
 from umfuse.cli import common, deform, report
 from umfuse.evaluate import dataset
 from umfuse.train.protocols import PROTOCOLS
@@ -423,18 +423,6 @@ def test_weights_list_and_download(capsys):
     assert cli.main(["weights", "download"]) == 0
     assert "embedded" in capsys.readouterr().out
     assert cli.main(["weights", "download", "no-such-weights"]) == 1
-
-
-def test_weights_publish_writes_the_manifest(tmp_path, monkeypatch, capsys):
-    entry = {"repo_id": "org/mine", "revision": "0" * 40}
-    monkeypatch.setattr(weights, "publish", lambda source, repo: {**entry, "source": source})
-    manifest = tmp_path / "weights.json"
-    manifest.write_text('{"default": "embedded", "weights": {}}')
-    assert cli.main(["weights", "publish", "org/mine", "--manifest", str(manifest)]) == 0
-    assert json.loads(manifest.read_text())["weights"]["mine"]["revision"] == "0" * 40
-    assert json.loads(capsys.readouterr().out)["mine"]["repo_id"] == "org/mine"
-    missing = str(tmp_path / "none.json")
-    assert cli.main(["weights", "publish", "org/mine", "--manifest", missing]) == 2
 
 
 def test_help_does_not_wait_for_torch():

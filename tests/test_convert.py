@@ -4,9 +4,14 @@ Their networks are stated again here, from what is known of them, as plain funct
 dict: with fields as (y, x) and the grid of corner pixels that they use.
 """
 
+import os
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import umfuse
 from umfuse import cli, convert, geometry
@@ -330,3 +335,51 @@ def test_files_that_hold_code_or_nothing_are_refused(tmp_path):
     for name in ("number", "wrapped"):
         with pytest.raises(WeightsError, match="something else than the tensors"):
             convert.convert(tmp_path / "out", mrrn=tmp_path / f"{name}.pth")
+
+
+# --- a public retraining of the authors' code, with its own outputs -------------------------------
+
+
+@pytest.fixture(scope="module")
+def retrained(tmp_path_factory):
+    """The folder of its images, and its networks as ours."""
+    source = Path(os.environ["UMFUSE_DATA"]) / "test/umf_retrain"
+    done = convert.convert(
+        tmp_path_factory.mktemp("retrained") / "new",
+        mrrn=source / "reg_0800.pth",
+        difn=source / "fus_0200.pth",
+    )
+    assert done.converted == ("mrrn", "difn")
+    return source, umfuse.load(done.folder, device="cpu", cpstn=True)
+
+
+def grey(path):
+    return torch.from_numpy(np.asarray(Image.open(path).convert("L"), np.float32))[None, None] / 255
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("UMFUSE_DATA"), reason="needs UMFUSE_DATA")
+def test_converted_networks_give_what_the_code_they_come_from_gives(retrained):
+    """Within a grey level: what was saved is JPEG, and rounded before and after."""
+    source, model = retrained
+    names = sorted(path.name for path in (source / "fused").iterdir())
+    assert len(names) == 6
+    off = {"registered": [], "left alone": [], "fused": [], "averaged": []}
+    for name in names:
+        pair = [grey(source / folder / name) for folder in ("pseudo_infrared", "ir_warp")]
+        with torch.no_grad():
+            field = model.mrrn(*pair).displacement
+            registered = geometry.warp(pair[1], field)[0]
+            theirs = grey(source / "ir_registered" / name)
+            off["registered"].append((registered - theirs).abs().mean())
+            off["left alone"].append((pair[1] - theirs).abs().mean())
+            pair = [grey(source / folder / name) for folder in ("fusion_ir", "fusion_vis")]
+            theirs = grey(source / "fused" / name)
+            off["fused"].append((model.difn(*pair).clamp(0, 1) - theirs).abs().mean())
+            off["averaged"].append(((pair[0] + pair[1]) / 2 - theirs).abs().mean())
+    off = {what: 255 * torch.stack(values) for what, values in off.items()}
+    assert off["registered"].max() < 1
+    assert off["fused"].max() < 1
+    # Which is not because there was nothing to do.
+    assert off["left alone"].min() > 5
+    assert off["averaged"].min() > 5

@@ -1,4 +1,5 @@
 import copy
+import json
 import shutil
 from dataclasses import replace
 
@@ -6,6 +7,7 @@ import pytest
 import torch
 from huggingface_hub import repocard
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import umfuse
 from umfuse import weights, weights_folder
@@ -132,6 +134,67 @@ def test_a_card_that_is_there_gets_the_licence_of_the_new_weights(tmp_path, capl
     save(SEES, tmp_path, license="MIT")
     assert about(tmp_path) == {"license": "mit"}
     assert "No front matter." in card.read_text()
+
+
+# --- strict --------------------------------------------------------------------------------------
+
+
+def change_state(folder, change):
+    state = load_file(folder / weights.MODEL)
+    change(state)
+    save_file(state, folder / weights.MODEL)
+
+
+def refused(folder, message):
+    with pytest.raises(WeightsError, match=f"do not fit this umfuse: .*{message}"):
+        Umfuse.from_pretrained(folder)
+
+
+def test_missing_extra_and_misshapen_tensors_are_named(tmp_path):
+    save(SEES, tmp_path)
+    name = "difn.tail.1.weight"
+    change_state(tmp_path, lambda state: state.update(spare=torch.zeros(2)))
+    refused(tmp_path, "nothing takes spare$")
+    change_state(tmp_path, lambda state: state.update({name: torch.zeros(3, 1)}))
+    refused(tmp_path, rf"nothing takes spare; of another shape: {name} is \(3, 1\) in place of \(")
+    change_state(tmp_path, lambda state: state.pop(name))
+    refused(tmp_path, f"they lack {name}; nothing takes spare$")
+    change_state(tmp_path, lambda state: state.pop("spare"))
+    refused(tmp_path, f"they lack {name}$")
+    change_state(tmp_path, lambda state: state.clear())
+    refused(tmp_path, r"they lack difn\.\S+, difn\.\S+, difn\.\S+ and \d+ more$")
+
+
+def change_config(folder, change):
+    config = json.loads((folder / weights.CONFIG).read_text())
+    change(config)
+    (folder / weights.CONFIG).write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.update(depth=3), r"config has unknown keys \['depth'\]"),
+        (
+            lambda config: config["difn"].update(depth=3),
+            r"config\.difn has unknown keys \['depth'\]",
+        ),
+        (lambda config: config["mrrn"].update(a=1, b=2), r"config\.mrrn has unknown .*'a', 'b'"),
+        (lambda config: config.update(difn=3), r"config\.difn must hold keys, got 3"),
+        (lambda config: config.update(working_size="big"), "'<' not supported"),
+        (lambda config: config.update(fixed="infrared"), "fixed must be one of"),
+        (
+            lambda config: config.update(format_version=3),
+            "format_version 2, the config has 3",
+        ),
+        (lambda config: config.update(format_version="2"), "format_version 2, the config has '2'"),
+        (lambda config: config.pop("format_version"), "format_version 2, the config has None"),
+    ],
+)
+def test_a_config_of_another_umfuse_is_refused(tmp_path, change, message):
+    save(SEES, tmp_path)
+    change_config(tmp_path, change)
+    refused(tmp_path, message)
 
 
 # --- precision -----------------------------------------------------------------------------------

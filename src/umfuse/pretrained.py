@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelHubMixin, repocard
 from torch import Tensor, nn
 from typing_extensions import Self, override
 
-from umfuse import weights
+from umfuse import card, weights
 from umfuse.config import UmfuseConfig
 
 logger = logging.getLogger(__name__)
@@ -22,13 +22,7 @@ logger = logging.getLogger(__name__)
 CARD = "README.md"
 
 
-class Pretrained(
-    nn.Module,
-    ModelHubMixin,
-    library_name="umfuse",
-    pipeline_tag="image-to-image",
-    tags=["image-fusion", "image-registration", "infrared", "thermal", "arxiv:2205.11876"],
-):
+class Pretrained(nn.Module, ModelHubMixin):
     """A module whose config and weights are a folder, on disk or on the Hub.
 
     Args:
@@ -84,7 +78,7 @@ class Pretrained(
             config: Not used: the model has one.
             repo_id: As in huggingface_hub's `ModelHubMixin`, like the three below.
             push_to_hub: Publish the weights as well.
-            model_card_kwargs: For the template of the card.
+            model_card_kwargs: What the card says of the weights: ``data``, ``recipe``, ``scores``.
             **push_to_hub_kwargs: For `push_to_hub`.
 
         Raises:
@@ -104,28 +98,29 @@ class Pretrained(
         )
 
     @override
-    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """Returns the card of these weights, with their licence if one is known."""
-        card = super().generate_model_card(*args, **kwargs)
-        for key, value in self._license_of_card().items():
-            card.data[key] = value
-        return card
+    def generate_model_card(self, **kwargs: Any) -> ModelCard:
+        """Returns the card of these weights, with their licence if one is known.
 
-    def _correct_card(self, card: Path) -> None:
+        Args:
+            **kwargs: What else is known of them: ``data``, ``recipe``, ``scores``.
+        """
+        return card.new(card.About(self.license, **kwargs))
+
+    def _correct_card(self, path: Path) -> None:
         """Gives a card that was there already the licence of these weights, or none."""
         load = cast("Callable[[Path], dict[str, Any] | None]", repocard.metadata_load)
         save = cast("Callable[[Path, dict[str, Any]], None]", repocard.metadata_save)
-        old = load(card) or {}
+        old = load(path) or {}
         new = {key: value for key, value in old.items() if key != "license"}
         new |= self._license_of_card()
         if new != old:
             logger.warning(
                 "%s gave the licence as %s, these weights as %s (model.license): it is corrected",
-                card,
+                path,
                 old.get("license"),
                 self.license,
             )
-            save(card, new)
+            save(path, new)
 
     def _license_of_card(self) -> dict[str, str]:
         return {} if self.license is None else {"license": self.license.lower()}
@@ -187,8 +182,10 @@ class Pretrained(
         stored = weights.read(folder, cpstn=cpstn)
         try:
             model = cls(stored.config, cpstn=stored.config.needs_cpstn or cpstn is True)
-            model.load_state_dict(stored.state)
         except (RuntimeError, TypeError, ValueError) as error:
             raise weights.misfit(folder, error) from error
+        if wrong := weights.differences(stored.state, model.state_dict()):
+            raise weights.misfit(folder, wrong)
+        model.load_state_dict(stored.state)
         model.license = stored.license
         return model.eval()

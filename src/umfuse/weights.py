@@ -1,7 +1,7 @@
 """From a name, a Hub repository or a folder to a local folder of checked weights.
 
-The manifest `weights.json` lists the weights that umfuse knows: where they are, their sha256,
-licence, training data, recipe and scores.
+The manifest `weights.json` lists the weights that umfuse knows: where they are, their files with
+sha256 and size, licence, training data, recipe and scores.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import re
 from pathlib import Path
 from typing import Any, cast
 
-import huggingface_hub
-from huggingface_hub.errors import HFValidationError
 from typing_extensions import NotRequired, TypedDict
 
-from umfuse.hub import MissingFileError, WeightsError, check, download, sha256
+from umfuse.hub import MissingFileError, WeightsError, check, download, sha256, upload
 from umfuse.weights_folder import (
     CONFIG,
     CPSTN,
@@ -25,6 +23,7 @@ from umfuse.weights_folder import (
     MODEL,
     Stored,
     beside,
+    differences,
     find,
     holds_weights,
     misfit,
@@ -38,17 +37,20 @@ __all__ = [
     "FILES",
     "MODEL",
     "Entry",
+    "File",
     "Manifest",
+    "MissingFileError",
     "Stored",
     "WeightsError",
+    "differences",
     "download",
     "holds_weights",
     "locate",
     "manifest",
     "misfit",
-    "publish",
     "read",
     "sha256",
+    "upload",
     "write",
 ]
 
@@ -59,6 +61,13 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
 
 
+class File(TypedDict):
+    """One file of an entry, as it was when the entry was written."""
+
+    sha256: str
+    bytes: int
+
+
 class Entry(TypedDict):
     """One set of weights in the manifest."""
 
@@ -66,9 +75,8 @@ class Entry(TypedDict):
     """Folder inside the package; an entry has either this or the two below."""
     repo_id: NotRequired[str]
     revision: NotRequired[str]
-    """The full commit: a cached one needs no network at all."""
-    sha256: dict[str, str]
-    bytes: int
+    """The full commit: it cannot change, and a cached one needs no network at all."""
+    files: dict[str, File]
     license: str
     data: str
     recipe: dict[str, Any]
@@ -123,12 +131,17 @@ def locate(
     """
     known = manifest()
     name = known["default"] if source is None else os.fspath(source)
-    hashes: dict[str, str] | None = None
+    listed: dict[str, File] | None = None
     if entry := known["weights"].get(name):
-        hashes = entry["sha256"]
+        listed = entry["files"]
         if "path" in entry:
-            return _in_package(_PACKAGE / entry["path"], hashes, cpstn)
-        repo, commit = entry.get("repo_id", ""), entry.get("revision")
+            return _in_package(_PACKAGE / entry["path"], listed, cpstn)
+        repo, commit = entry.get("repo_id", ""), entry.get("revision", "")
+        if not _COMMIT.fullmatch(commit):
+            raise WeightsError(
+                f"the manifest pins {name!r} to {commit!r}, which may change, and not to a "
+                "commit of 40 hexadecimal digits"
+            )
     elif (path := Path(name).expanduser()).is_dir():
         return find(path, cpstn)
     elif isinstance(source, os.PathLike) or _is_path(name, revision):
@@ -152,11 +165,13 @@ def locate(
         )
 
     def fetch(file: str, revision: str | None) -> Path:
+        known = None if listed is None else _entry(file, listed)
         return download(
             repo,
             file,
             revision=revision,
-            expected=None if hashes is None else _listed(file, hashes),
+            expected=known and known["sha256"],
+            size=known and known["bytes"],
             cache_dir=cache_dir,
             force_download=force_download,
             local_files_only=local_files_only,
@@ -169,72 +184,22 @@ def locate(
     return folder
 
 
-def publish(
-    source: str | os.PathLike[str] | None, repo_id: str, *, token: str | bool | None = None
-) -> Entry:
-    """Uploads weights to the Hub and returns their entry for the manifest.
+def _in_package(folder: Path, listed: dict[str, File], cpstn: bool | None) -> Path:
+    def verify(file: str) -> None:
+        known = _entry(file, listed)
+        check(folder / file, known["sha256"], "install umfuse again", size=known["bytes"])
 
-    Args:
-        source: As in `locate`; its model card `README.md` goes along if there is one.
-        repo_id: ``org/name``; made if it does not exist.
-        token: Access token with the right to write.
-
-    Returns:
-        The entry, with the new commit and the licence that the weights were saved with. Data,
-        recipe and scores are those of the manifest where it lists the source, else empty: fill
-        them in.
-
-    Raises:
-        WeightsError: If there are no such weights or the Hub refuses them.
-    """
-    known = manifest()
-    name = known["default"] if source is None else os.fspath(source)
-    try:
-        folder = locate(source, cpstn=True)
-    except MissingFileError:
-        folder = locate(source)
-    files = [file for file in (*FILES, CPSTN) if (folder / file).is_file()]
-    api = huggingface_hub.HfApi(library_name="umfuse")
-    try:
-        api.create_repo(repo_id, exist_ok=True, token=token)
-        commit = api.upload_folder(
-            repo_id=repo_id,
-            folder_path=folder,
-            allow_patterns=[*files, "README.md"],
-            commit_message="Upload umfuse weights",
-            token=token,
-        )
-    except (OSError, HFValidationError) as error:
-        raise WeightsError(
-            f"could not publish to {repo_id!r}: {error}. Log in with `hf auth login` as somebody "
-            "who may write there"
-        ) from error
-    about = known["weights"].get(name)
-    return Entry(
-        repo_id=repo_id,
-        revision=commit.oid,
-        sha256={file: sha256(folder / file) for file in files},
-        bytes=sum((folder / file).stat().st_size for file in files),
-        license=read(folder).license or "",
-        data=about["data"] if about else "",
-        recipe=about["recipe"] if about else {},
-        scores=about["scores"] if about else {},
-    )
-
-
-def _in_package(folder: Path, hashes: dict[str, str], cpstn: bool | None) -> Path:
-    remedy = "install umfuse again"
-    check(folder / CONFIG, _listed(CONFIG, hashes), remedy)
+    verify(CONFIG)
     for file in beside(folder, cpstn):
-        check(folder / file, _listed(file, hashes), remedy)
+        verify(file)
     return folder
 
 
-def _listed(file: str, hashes: dict[str, str]) -> str:
-    """Returns the sha256 of a file of an entry."""
-    if file not in hashes:
+def _entry(file: str, listed: dict[str, File]) -> File:
+    """Returns what the manifest says of a file of weights."""
+    if file not in listed:
         raise MissingFileError(f"these weights have no {file}: choose others, or do without it")
-    return hashes[file]
+    return listed[file]
 
 
 def _is_path(name: str, revision: str | None) -> bool:

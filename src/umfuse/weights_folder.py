@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -147,9 +148,34 @@ def write(
             path.unlink(missing_ok=True)
 
 
-def misfit(folder: Path, error: Exception) -> WeightsError:
+def misfit(folder: Path, why: object) -> WeightsError:
     """Returns the error of weights that are whole, but not of this version's models."""
-    return WeightsError(f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {error}")
+    return WeightsError(f"the weights in {os.fspath(folder)!r} do not fit this umfuse: {why}")
+
+
+def differences(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str | None:
+    """Returns what is wrong with a state dict, if anything is: the tensors and their shapes.
+
+    Args:
+        state: Tensors by name.
+        expected: Those of the model.
+    """
+    shapes = {
+        key: f"{key} is {tuple(state[key].shape)} in place of {tuple(value.shape)}"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    }
+    found = {
+        "they lack": sorted(expected.keys() - state.keys()),
+        "nothing takes": sorted(state.keys() - expected.keys()),
+        "of another shape:": [shapes[key] for key in sorted(shapes)],
+    }
+    return "; ".join(f"{what} {_some(names)}" for what, names in found.items() if names) or None
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _checkpoint(folder: Path) -> Path:

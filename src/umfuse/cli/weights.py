@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any, cast
 
 from umfuse.cli.common import Commands, Options, UsageError
 
@@ -49,6 +50,14 @@ def add_commands(commands: Commands, shared: Options) -> None:
     )
     publish.add_argument("repo", metavar="ORG/NAME")
     publish.add_argument("--from", dest="source", metavar="NAME", help="default: embedded")
+    publish.add_argument("--data", metavar="TEXT", help="for the card: what they were trained on")
+    publish.add_argument(
+        "--recipe",
+        type=Path,
+        metavar="JSON",
+        help="how they were trained; default: as the run says",
+    )
+    publish.add_argument("--scores", type=Path, metavar="JSON", help="what was measured with them")
     publish.add_argument(
         "--manifest", type=Path, help="a weights.json that the entry is also written to"
     )
@@ -61,8 +70,9 @@ def _list(options: argparse.Namespace) -> int:
     known = weights.manifest()
     for name, entry in known["weights"].items():
         where = "in the package" if "path" in entry else f"{entry.get('repo_id')} on the Hub"
+        size = sum(file["bytes"] for file in entry["files"].values())
         default = ", default" if name == known["default"] else ""
-        print(f"{name}: {where}{default}, {entry['bytes'] / 1e6:.1f} MB, {entry['license']}")
+        print(f"{name}: {where}{default}, {size / 1e6:.1f} MB, {entry['license']}")
         print(f"    trained on {entry['data']}")
     return 0
 
@@ -87,11 +97,17 @@ def _convert(options: argparse.Namespace) -> int:
 
 
 def _publish(options: argparse.Namespace) -> int:
-    from umfuse import weights
+    from umfuse.publishing import publish
 
     if options.manifest is not None and not options.manifest.is_file():
         raise UsageError(f"{options.manifest} does not exist: name the weights.json to add to")
-    entry = weights.publish(options.source, options.repo)
+    entry = publish(
+        options.source,
+        options.repo,
+        data=options.data,
+        recipe=_read(options.recipe),
+        scores=_read(options.scores),
+    )
     name = options.repo.partition("/")[2]
     print(json.dumps({name: entry}, indent=2))
     if options.manifest is not None:
@@ -99,3 +115,16 @@ def _publish(options: argparse.Namespace) -> int:
         known["weights"][name] = entry
         options.manifest.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
     return 0
+
+
+def _read(path: Path | None) -> dict[str, Any] | None:
+    """Returns the object of a JSON file, if one is given."""
+    if path is None:
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path} as JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a JSON object")
+    return cast("dict[str, Any]", values)

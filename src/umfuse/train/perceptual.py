@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import pickle
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -196,8 +195,7 @@ def vgg19(
     sha256 of another file is not known here: it is logged.
 
     Args:
-        source: A file: the safetensors of the Hub, or torchvision's ``vgg19-dcbb9e9d.pth``, which
-            is read without running code. None downloads.
+        source: A file, the safetensors of the Hub. None downloads.
         cache_dir: As in `weights.locate`, like the two below.
         local_files_only: Never use the network.
         token: Access token of the Hub.
@@ -237,8 +235,8 @@ def load(name: Source = "mind") -> Perceptual:
 
 
 _OTHERWISE = (
-    'Use the features "mind", which need no download, or pass a file of VGG-19 (torchvision\'s '
-    "vgg19-dcbb9e9d.pth will do)"
+    'Use the features "mind", which need no download, or pass a file of VGG-19 '
+    f"({FILE} of {REPO} on the Hub)"
 )
 
 
@@ -247,16 +245,10 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f"there is no file {os.fspath(path)!r}. {_OTHERWISE}")
     try:
-        if path.suffix == ".safetensors":
-            with cast("Any", safetensors).safe_open(path, "pt") as file:
-                names: list[str] = file.keys()
-                return {key: file.get_tensor(key) for key in names if key.startswith("features.")}
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"cannot read {os.fspath(path)!r} as weights: {error}") from error
-    named = cast("dict[str, object]", found) if isinstance(found, dict) else {}
-    return {
-        key: value
-        for key, value in named.items()
-        if key.startswith("features.") and isinstance(value, Tensor)
-    }
+        with cast("Any", safetensors).safe_open(path, "pt") as file:
+            names: list[str] = file.keys()
+            return {key: file.get_tensor(key) for key in names if key.startswith("features.")}
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"cannot read {os.fspath(path)!r} as safetensors: {error}. {_OTHERWISE}"
+        ) from error
