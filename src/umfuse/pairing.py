@@ -6,12 +6,17 @@ first, where the names of both folders are sorted as people count. The name of a
 in braces stands for one or more characters, and a pair has the same in every field that both
 templates have. ``{path}`` alone reaches across folders. A template holds the suffix if one of the
 two does; else it is left out.
+
+Letters and their accents are one, in whatever spelling a file system keeps them (Unicode's NFC).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -58,7 +63,7 @@ def find(infrared: Path, visible: Path, rule: str | None = None) -> Pairs:
         ValueError: If there is no such rule, or it finds no pair.
         OSError: If a folder cannot be listed.
     """
-    shared = infrared.resolve() == visible.resolve()
+    shared = os.path.realpath(infrared) == os.path.realpath(visible)
     found = Pairs({}, [])
     if rule == "order":
         found = _by_order(infrared, visible)
@@ -97,7 +102,7 @@ def stems(folders: Mapping[str, Path]) -> tuple[dict[str, dict[str, Path]], list
     found = dict[str, dict[str, Path]]()
     for key, folder in folders.items():
         for path in images(folder):
-            files = found.setdefault(path.stem, {})
+            files = found.setdefault(_spelt(path.stem), {})
             if key in files:
                 problems.add(f"{path} has the same stem as {files[key]}")
             files.setdefault(key, path)
@@ -157,8 +162,11 @@ class _Template:
         """Returns what stands for the fields in the name of an image; None if it does not fit."""
         inner = path.relative_to(folder)
         suffix = inner.suffix.lower() if self.with_suffix else ""
-        found = self._pattern.fullmatch(inner.with_suffix(suffix).as_posix())
-        return None if found is None else found.groupdict()
+        found = self._pattern.fullmatch(_spelt(inner.with_suffix(suffix).as_posix()))
+        # The fields make the name of a result, which leads to no other folder.
+        if found is None or any(value in (".", "..") for value in found.groupdict().values()):
+            return None
+        return found.groupdict()
 
 
 def _templates(rule: str) -> list[tuple[_Template, _Template]]:
@@ -223,7 +231,13 @@ def _by_order(infrared: Path, visible: Path) -> Pairs:
             f"the order pairs as many images as there are partners, got {len(halves[0])} infrared "
             f"and {len(halves[1])} visible ones"
         )
-    return Pairs({one.stem: (one, other) for one, other in zip(*halves, strict=True)}, [])
+    count = Counter(_spelt(one.stem) for one in halves[0])
+    names = [_spelt(one.stem if count[_spelt(one.stem)] == 1 else one.name) for one in halves[0]]
+    return Pairs(dict(zip(names, zip(*halves, strict=True), strict=True)), [])
+
+
+def _spelt(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _as_people_count(path: Path) -> list[tuple[int, str]]:
@@ -233,10 +247,17 @@ def _as_people_count(path: Path) -> list[tuple[int, str]]:
 
 def _apart(found: Pairs) -> Pairs:
     """Returns pairs without those of an image and itself, by another name or a link."""
-    same = [name for name, (one, other) in found.files.items() if one.samefile(other)]
+    same = [name for name, both in found.files.items() if _are_one(*both)]
     problems = [f"{found.files[name][0]} is its own partner" for name in same]
     files = {name: both for name, both in found.files.items() if name not in same}
     return Pairs(files, [*found.problems, *problems])
+
+
+def _are_one(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # a link that leads nowhere, or a file that is gone: who reads it will say so
+        return False
 
 
 def _nothing(infrared: Path, visible: Path, problems: Sequence[str]) -> str:

@@ -9,7 +9,9 @@ by the commands that need them, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -32,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     level = logging.WARNING - 10 * min(2, options.verbose)
+    for stream in (sys.stdout, sys.stderr):  # names of files may be no text, or not of its letters
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace" if os.name == "nt" else "surrogateescape")
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         return int(options.run(options))

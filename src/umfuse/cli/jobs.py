@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,17 +105,51 @@ def find(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
     else:
         results = (output, options.sheet, options.save_registration)
         jobs, problems = [Job(infrared.stem, infrared, visible, *results)], []
-    for job in jobs:
-        for result in job.results:
-            for source in (job.infrared, job.visible):
-                if source is not None and result.exists() and result.samefile(source):
-                    raise UsageError(f"{result} would take the place of an image that is read")
+    _check_places(jobs, options)
     if options.resume:
         left = [job for job in jobs if not job.done]
         if len(left) < len(jobs):
             print(f"umfuse: {len(jobs) - len(left)} pairs are done already", file=sys.stderr)
         jobs = left
     return jobs, problems
+
+
+def report_path(options: argparse.Namespace) -> Path | None:
+    """Returns where the table goes: of folders whose pairs are aligned, beside their results."""
+    if options.report is not None or options.no_align or not options.infrared.is_dir():
+        return options.report
+    return options.output / "registrations.csv"
+
+
+def _check_places(jobs: Sequence[Job], options: argparse.Namespace) -> None:
+    """Refuses results that would take the place of what is read, or of each other."""
+    read = {options.registration} | {path for job in jobs for path in (job.infrared, job.visible)}
+    sources = {_identity(path) for path in read if path is not None and path.exists()}
+    report = report_path(options)
+    exact, folded = dict[Path, Path](), dict[Path, Path]()
+    for path in (*([] if report is None else [report]), *(p for job in jobs for p in job.results)):
+        if path.exists() and _identity(path) in sources:
+            raise UsageError(f"{path} would take the place of an image that is read")
+        place = path.parent.resolve() / path.name
+        alike = place.with_name(place.name.casefold())
+        other = exact.get(place) or folded.get(alike)
+        if other is not None and (place in exact or _folds(place.parent)):
+            raise UsageError(f"{other} and {path} would be written to one file")
+        exact[place] = folded[alike] = path
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _folds(folder: Path) -> bool:
+    """Says whether names that differ by case alone are one in a folder."""
+    try:
+        with tempfile.NamedTemporaryFile(prefix=".umfuse", dir=folder) as file:
+            return Path(file.name).with_name(Path(file.name).name.swapcase()).exists()
+    except OSError:  # which writing the results will tell
+        return False
 
 
 def _of_folders(options: argparse.Namespace) -> tuple[list[Job], list[str]]:

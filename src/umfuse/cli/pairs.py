@@ -119,7 +119,7 @@ def _pairs_command(options: argparse.Namespace) -> int:
     model = load(options.weights, device=options.device)
     failed = len(problems)
     bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
-    with Report(_report_path(options), resume=options.resume) as report:
+    with Report(jobs.report_path(options), resume=options.resume) as report:
         for problem in problems:
             report.add("", None, problem)
         for pair in cast("Iterable[Job]", bar):
@@ -139,13 +139,6 @@ def _pairs_command(options: argparse.Namespace) -> int:
     if failed:
         print(f"umfuse: {failed} of {len(pairs) + len(problems)} failed", file=sys.stderr)
     return int(failed > 0)
-
-
-def _report_path(options: argparse.Namespace) -> Path | None:
-    """Returns where the table goes: of folders whose pairs are aligned, beside their results."""
-    if options.report is not None or options.no_align or not options.infrared.is_dir():
-        return options.report
-    return options.output / "registrations.csv"
 
 
 def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registration | None:

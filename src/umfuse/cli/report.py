@@ -60,14 +60,18 @@ class Report:
         text = io.StringIO(newline="")
         csv.writer(text).writerows((COLUMNS, *self.rows.values()))
         with files.replacing(self.path) as file:
-            file.write(text.getvalue().encode("utf-8"))
+            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
         self.written = time.monotonic()
 
 
 def _read(path: Path) -> dict[str, tuple[str, ...]]:
     """Returns the rows of pairs that went well, by their names; none of another kind of table."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = csv.DictReader(file)
-        if tuple(rows.fieldnames or ()) != COLUMNS:
+    # Names of files may be no text.
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        try:
+            header, *rows = csv.reader(file)
+        except (csv.Error, ValueError):
             return {}
-        return {row["pair"]: tuple(row.values()) for row in rows if not row["error"]}
+    if tuple(header) != COLUMNS:
+        return {}
+    return {row[0]: tuple(row) for row in rows if len(row) == len(COLUMNS) and not row[-1]}
