@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "card": set(),
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        "publishing",
+        *("publishing", "ui"),
         *("convert", "devices", "files", "pairing", "resampling", "search", "sources", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
@@ -52,6 +52,10 @@ MAY_IMPORT = {
     },
     "search": {"search"},
     "sources": {"files", "images"},
+    "ui": {
+        *("api", "demo", "devices", "draw", "files", "images", "pipeline", "registration"),
+        *("resampling", "sources", "ui"),
+    },
     "weights": {"hub", "weights_folder"},
     "weights_folder": {"config", "hub"},
     "train": {

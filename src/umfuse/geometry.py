@@ -302,6 +302,30 @@ def project_grid(
     return project(transform, identity_grid(*size, device=device or transform.device))
 
 
+def fit_affine(points: Tensor, images: Tensor) -> Tensor:
+    """Returns the affine transform that sends three points to their images.
+
+    Args:
+        points: ``(3, 2)``, (x, y) pixels.
+        images: ``(3, 2)`` pixels.
+
+    Returns:
+        ``(3, 3)`` float64.
+
+    Raises:
+        ValueError: If the points are not three, or lie on a line.
+    """
+    if points.shape != (3, 2) or images.shape != (3, 2):
+        raise ValueError(
+            f"fit_affine needs 3 points (x, y), got {tuple(points.shape)} and {tuple(images.shape)}"
+        )
+    one = torch.ones(3, 1, dtype=torch.float64)
+    known = torch.cat((points.double(), one), 1)
+    if torch.linalg.matrix_rank(known) < 3:
+        raise ValueError("fit_affine needs points that do not lie on a line")
+    return cast("Tensor", torch.linalg.solve(known, torch.cat((images.double(), one), 1))).mT
+
+
 def fit_homography(points: Tensor, images: Tensor, weight: Tensor | None = None) -> Tensor:
     """Returns the transform that sends points to their images best, in weighted least squares.
 

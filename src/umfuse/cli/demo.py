@@ -1,4 +1,4 @@
-"""`umfuse demo`: align and fuse a pair that comes with the package."""
+"""`umfuse demo`: align and fuse a pair that comes with the package, or serve a page for others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from umfuse.cli.common import Commands, Options
+from umfuse.cli.common import Commands, Options, UsageError
 from umfuse.cli.jobs import Job
 from umfuse.cli.pairs import write_sheet
 
@@ -22,7 +22,43 @@ def add_commands(commands: Commands, shared: Options) -> None:
     )
     demo.add_argument("-o", "--output", type=Path, default=Path("umfuse-demo"), help="folder")
     demo.add_argument("--night", action="store_true", help="a dark visible image")
-    demo.set_defaults(run=_demo)
+    page = demo.add_argument_group("a page in the browser, for your own images (umfuse[ui])")
+    page.add_argument("--serve", action="store_true", help="serve the page until Ctrl-C")
+    page.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="address to listen at; default: %(default)s, which only this machine reaches. At any "
+        "other, whoever reaches it can use the page: there is no password and no encryption",
+    )
+    page.add_argument("--port", type=int, default=8765, help="default: %(default)s; 0: a free one")
+    demo.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _serve(options) if options.serve else _demo(options)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    try:
+        from umfuse import ui
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"the page needs {error.name}: python -m pip install 'umfuse[ui]'"
+        ) from error
+    from umfuse import load
+
+    if not ui.is_local(options.host):
+        print(
+            "umfuse: warning: whoever reaches this address can use the page: there is no password "
+            "and no encryption; do so only in a network that you trust",
+            file=sys.stderr,
+        )
+    model = load(options.weights, device=options.device)
+    ui.serve(
+        model, options.host, options.port, lambda url: print(f"{url} (Ctrl-C ends it)", flush=True)
+    )
+    return 0
 
 
 def _demo(options: argparse.Namespace) -> int:

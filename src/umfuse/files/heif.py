@@ -31,6 +31,25 @@ def read(file: BinaryIO, path: Path) -> tuple[Image.Image | Array, Metadata]:
     Raises:
         Refused: Without the extra `heif`.
     """
+    image = _opened(file, path)
+    said = metadata.stored(image.info)
+    # Copied, because the memory is the library's and goes with `image`.
+    return as_pil(np.array(image)) if "16" in image.mode else image.to_pillow(), said
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Height and width of the first image of a HEIC file.
+
+    Raises:
+        Refused: Without the extra `heif`.
+    """
+    with path.open("rb") as file:
+        width, height = _opened(file, path).size
+    return height, width
+
+
+def _opened(file: BinaryIO, path: Path) -> Any:  # noqa: ANN401  (no complete type stubs)
+    """The first image of a HEIC file, not decoded yet."""
     try:
         import pillow_heif
     except ImportError as error:
@@ -38,7 +57,4 @@ def read(file: BinaryIO, path: Path) -> tuple[Image.Image | Array, Metadata]:
             f"{path} is HEIC, which needs pillow-heif: pip install 'umfuse[heif]', or convert it "
             "to PNG"
         ) from error
-    image = cast("Any", pillow_heif).open_heif(file, convert_hdr_to_8bit=False)
-    said = metadata.stored(image.info)
-    # Copied, because the memory is the library's and goes with `image`.
-    return as_pil(np.array(image)) if "16" in image.mode else image.to_pillow(), said
+    return cast("Any", pillow_heif).open_heif(file, convert_hdr_to_8bit=False)

@@ -81,6 +81,18 @@ def count(path: Path) -> int:
         return len(file.pages)
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Height and width of the first page, before it is turned upright.
+
+    Raises:
+        Refused: Without the extra `tiff`.
+        ValueError: If the file is damaged.
+    """
+    with _opened(path) as file:
+        page = file.pages[0]
+        return int(page.imagelength), int(page.imagewidth)
+
+
 def read(path: Path, number: int = 0) -> Image.Image | Array:
     """A page of a TIFF through tifffile, upright.
 
