@@ -50,6 +50,12 @@ def opened(text: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(text)))
 
 
+def kept(answer, folder: Path) -> umfuse.Registration:
+    path = folder / "registration.npz"
+    path.write_bytes(base64.b64decode(answer["files"][path.name]))
+    return umfuse.Registration.load(path)
+
+
 @pytest.fixture(scope="module")
 def port(model):
     with page_server.serving(ui.application(model)) as port:
@@ -204,15 +210,14 @@ def test_the_example_is_fused(port, tmp_path):
         *("checkerboard_before", "checkerboard_after"),
     }
     assert set(sizes.values()) == {(640, 480)}
-    (tmp_path / "r.npz").write_bytes(base64.b64decode(answer.json["files"]["registration.npz"]))
-    registration = umfuse.Registration.load(tmp_path / "r.npz")
+    registration = kept(answer.json, tmp_path)
     grid = geometry.project_grid(torch.from_numpy(pair.transform), (480, 640))
     seen = geometry.inside(grid, (256, 320))[0, 0].numpy()
     off = np.linalg.norm(registration.coordinates - grid[0].movedim(0, -1).numpy(), axis=-1)
     assert off[seen].mean() < 1
     fused = umfuse.fuse(pair.infrared, pair.visible, registration=registration).image
-    with opened(answer.json["files"]["fused.png"]) as kept:
-        difference = np.asarray(kept).astype(int) - np.asarray(fused)
+    with opened(answer.json["files"]["fused.png"]) as saved:
+        difference = np.asarray(saved).astype(int) - np.asarray(fused)
     assert np.abs(difference).max() <= 1
 
 
@@ -233,28 +238,26 @@ def test_pictures_show_what_they_are_named_after(port):
     assert before < 0.8
 
 
-def test_three_points_help_where_the_search_finds_nothing(port, turned):
+def test_three_points_help_where_the_search_finds_nothing(port, turned, tmp_path):
     files = {"infrared": ("t.png", png(turned.infrared)), "visible": ("v.png", png(turned.visible))}
     alone = fuse(port, **files).json
     assert (alone["level"], alone["title"]) == ("poor", "Not aligned")
     helped = fuse(port, **files, points=json.dumps(turned.pairs)).json
     assert (helped["level"], helped["title"]) == ("good", "Aligned from your points")
-    found = io.BytesIO(base64.b64decode(helped["files"]["registration.npz"]))
-    registration = umfuse.Registration.load(found)
+    registration = kept(helped, tmp_path)
     marked = np.array(page_server.MARKED)
     true = geometry.project_points(torch.from_numpy(turned.transform), torch.from_numpy(marked))
     assert np.abs(registration.map_points(marked) - true.numpy()).max() < 1
 
 
-def test_points_that_the_images_do_not_confirm_are_used_as_they_are(port):
+def test_points_that_the_images_do_not_confirm_are_used_as_they_are(port, tmp_path):
     rng = np.random.default_rng(0)
     noise = [png(rng.integers(0, 256, size, np.uint8)) for size in ((64, 80), (120, 160, 3))]
     files = {"infrared": ("n.png", noise[0]), "visible": ("m.png", noise[1])}
     answer = fuse(port, **files, points=json.dumps(GOOD)).json
     assert answer["title"] == "Only as your points say"
-    found = io.BytesIO(base64.b64decode(answer["files"]["registration.npz"]))
     expected = points.transform(GOOD, (64, 80), (120, 160)).numpy()
-    np.testing.assert_allclose(umfuse.Registration.load(found).transform, expected, atol=1e-9)
+    np.testing.assert_allclose(kept(answer, tmp_path).transform, expected, atol=1e-9)
 
 
 def test_one_file_of_a_camera_that_takes_both(port, scene, tmp_path, monkeypatch):
