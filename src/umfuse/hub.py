@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import cast
@@ -168,6 +169,7 @@ def check(path: Path, expected: str, remedy: str, *, size: int | None = None) ->
         )
 
 
+_PAUSES = (1.0, 2.0)  # seconds before asking a busy Hub again
 _TURNED_OFF = "the network is turned off (local_files_only or HF_HUB_OFFLINE)"
 
 
@@ -239,22 +241,29 @@ def _cached(
 
 
 def _knock(repo: str, file: str, revision: str | None, token: str | bool | None) -> None:
-    """Raises `ConnectionError` if there is no Hub where it should be.
+    """Raises `ConnectionError` if there is no Hub where it should be, or it stays busy.
 
-    It asks once. huggingface_hub, which asks for half a minute where it has no copy to give, does
-    that well where the Hub is only busy.
+    A network that is not there is asked once, and a busy Hub three times. huggingface_hub asks both
+    for half a minute, or not at all, by its version.
     """
     url = huggingface_hub.hf_hub_url(repo, file, revision=revision)
-    try:
-        found = huggingface_hub.get_hf_file_metadata(
-            url, token=token, timeout=constants.HF_HUB_ETAG_TIMEOUT, library_name="umfuse"
-        )
-    except HfHubHTTPError:
-        return  # it is there, and hf_hub_download says what is the matter
-    except Exception as error:  # as in _fetch
-        raise ConnectionError(_reason(error)) from error
-    if found.commit_hash is None or found.etag is None:
-        raise ConnectionError("what answers there is no Hub: it names neither commit nor ETag")
+    for pause in (*_PAUSES, None):
+        try:
+            found = huggingface_hub.get_hf_file_metadata(
+                url, token=token, timeout=constants.HF_HUB_ETAG_TIMEOUT, library_name="umfuse"
+            )
+        except HfHubHTTPError as error:
+            if (_status(error) or 0) < 500:
+                return  # hf_hub_download says what is the matter
+            if pause is None:
+                raise ConnectionError(_reason(error)) from error
+            time.sleep(pause)
+        except Exception as error:  # as in _fetch
+            raise ConnectionError(_reason(error)) from error
+        else:
+            if found.commit_hash is None or found.etag is None:
+                raise ConnectionError("no Hub answers there: it names neither commit nor ETag")
+            return
 
 
 def _refused(repo: str, error: Exception) -> WeightsError:
@@ -278,15 +287,17 @@ def _reason(error: Exception) -> str:
 
 def _status(error: Exception) -> int | None:
     """Returns what the Hub answered with, if it did."""
-    cause = _cause(error)
-    return cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+    response = getattr(_cause(error), "response", None)
+    return None if response is None else response.status_code
 
 
 def _broke_off(error: Exception) -> bool:
     """Says whether to ask for a file again: the answer was cut short, or the Hub busy."""
     if (status := _status(error)) is not None:
         return status >= 500
-    return isinstance(error, OSError) and error.errno is None
+    if isinstance(error, OSError):
+        return error.errno is None  # none of the system, such as a full disk
+    return type(error).__name__ == "RemoteProtocolError"  # of httpx, where one has it
 
 
 def _forget(
