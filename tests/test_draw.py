@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -52,6 +54,10 @@ def test_flow_color_has_a_legend_that_names_the_maximum() -> None:
     assert len(np.unique(short[corner].reshape(-1, 3), axis=0)) > 50  # the wheel
     np.testing.assert_array_equal(short[corner], long[corner])  # both say 10 px
     assert (short[corner] != other[corner]).any()
+    still, little = (
+        np.asarray(draw.flow_color(constant_field(x, 0, (240, 320)))) for x in (0, 1e-3)
+    )
+    assert (still[corner] != little[corner]).any()  # 0 px, not 0.001 px
 
 
 def test_flow_color_refuses_other_shapes() -> None:
@@ -176,6 +182,29 @@ def test_sheet_refuses_nothing_to_show() -> None:
         draw.sheet([])
     with pytest.raises(ValueError, match="at least 1 column and a max_width of 16, got 0 and 640"):
         draw.sheet([("a", np.zeros((9, 9)))], columns=0)
+
+
+def test_flicker_shows_both_images_for_ever() -> None:
+    grey, colour = (
+        np.full((300, 900), 90, np.uint8),
+        np.full((300, 900, 3), (200, 40, 10), np.uint8),
+    )
+    with Image.open(io.BytesIO(draw.flicker(grey, colour, seconds=0.3))) as gif:
+        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 2, (640, 213))
+        assert (gif.info["duration"], gif.info["loop"]) == (300, 0)
+        shown = []
+        for frame in range(2):
+            gif.seek(frame)
+            shown.append(gif.convert("RGB").getpixel((320, 100)))
+    assert shown == [(90, 90, 90), (200, 40, 10)]
+
+
+def test_flicker_refuses_what_cannot_be_meant() -> None:
+    small, large = np.zeros((9, 9), np.uint8), np.zeros((9, 10), np.uint8)
+    with pytest.raises(ValueError, match="two images of one size, got 9 x 9 and 10 x 9"):
+        draw.flicker(small, large)
+    with pytest.raises(ValueError, match=r"expected 0\.02 to 60 seconds .* got 0 and 640"):
+        draw.flicker(small, small, seconds=0)
 
 
 @pytest.mark.parametrize("with_fused", [False, True])

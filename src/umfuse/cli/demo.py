@@ -7,9 +7,9 @@ import shutil
 import sys
 from pathlib import Path
 
+from umfuse.cli import pictures
 from umfuse.cli.common import Commands, Options, UsageError
 from umfuse.cli.jobs import Job
-from umfuse.cli.pairs import write_sheet
 
 
 def add_commands(commands: Commands, shared: Options) -> None:
@@ -79,7 +79,7 @@ def _demo(options: argparse.Namespace) -> int:
     pair = Job("demo", infrared, visible, folder / "fused.png", folder / "sheet.png")
     registration.save_infrared(folder / "registered.png")
     fusion.save(pair.output)
-    write_sheet(pair, fusion, registration)
+    pictures.write(pair, fusion, registration)
 
     size, infrared_size = (images.read(path).size for path in (visible, infrared))
     right = geometry.project_grid(torch.from_numpy(truth.transform), size)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from umfuse import pairing
+from umfuse.cli import page
 from umfuse.cli.common import UsageError
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp"})
@@ -25,11 +26,14 @@ class Job(NamedTuple):
     output: Path
     sheet: Path | None = None
     registration: Path | None = None
+    flicker: Path | None = None
+    preview: Path | None = None
 
     @property
     def results(self) -> list[Path]:
         """Every file that it writes."""
-        return [path for path in (self.output, self.sheet, self.registration) if path is not None]
+        every = (self.output, self.sheet, self.registration, self.flicker, self.preview)
+        return [path for path in every if path is not None]
 
     @property
     def done(self) -> bool:
@@ -57,6 +61,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--sheet", type=Path, help="also write a before/after picture (a folder for folders)"
+    )
+    parser.add_argument(
+        "--flicker",
+        type=Path,
+        metavar="FILE",
+        help="also write a GIF of registered infrared and visible image in turn (a folder for "
+        "folders)",
+    )
+    parser.add_argument(
+        "--html",
+        type=Path,
+        metavar="FILE",
+        help="also write a page of all pairs of folders, worst first, with a before/after picture "
+        "of each in the folder FILE_files",
     )
     parser.add_argument(
         "--save-registration",
@@ -102,8 +120,12 @@ def find(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
         raise UsageError(f"{infrared} and {visible} are one file: a pair has two images")
     elif options.pair is not None or options.format is not None:
         raise UsageError("--pair and --format are for folders: -o names the image to write")
+    elif options.html is not None:
+        raise UsageError("--html is for folders: --sheet shows one pair")
+    elif options.flicker is not None and options.flicker.suffix.lower() != ".gif":
+        raise UsageError(f"expected a name that ends in .gif, got --flicker {options.flicker}")
     else:
-        results = (output, options.sheet, options.save_registration)
+        results = (output, options.sheet, options.save_registration, options.flicker)
         jobs, problems = [Job(infrared.stem, infrared, visible, *results)], []
     _check_places(jobs, options)
     if options.resume:
@@ -115,8 +137,9 @@ def find(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
 
 
 def report_path(options: argparse.Namespace) -> Path | None:
-    """Returns where the table goes: of folders whose pairs are aligned, beside their results."""
-    if options.report is not None or options.no_align or not options.infrared.is_dir():
+    """Returns where the table goes: of folders, beside their results if it has anything to say."""
+    said = options.infrared.is_dir() and (not options.no_align or options.html is not None)
+    if options.report is not None or not said:
         return options.report
     return options.output / "registrations.csv"
 
@@ -125,9 +148,9 @@ def _check_places(jobs: Sequence[Job], options: argparse.Namespace) -> None:
     """Refuses results that would take the place of what is read, or of each other."""
     read = {options.registration} | {path for job in jobs for path in (job.infrared, job.visible)}
     sources = {_identity(path) for path in read if path is not None and path.exists()}
-    report = report_path(options)
+    about = [path for path in (report_path(options), options.html) if path is not None]
     exact, folded = dict[Path, Path](), dict[Path, Path]()
-    for path in (*([] if report is None else [report]), *(p for job in jobs for p in job.results)):
+    for path in (*about, *(path for job in jobs for path in job.results)):
         if path.exists() and _identity(path) in sources:
             raise UsageError(f"{path} would take the place of an image that is read")
         place = path.parent.resolve() / path.name
@@ -168,7 +191,8 @@ def _of_folders(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
             kind = ".tif"  # degrees
         kept = DEEP if options.fuse and options.grey16 else LOSSLESS
         suffix = chosen or (kind if kind in kept else ".png")
-        sheet, table = options.sheet, options.save_registration
+        sheet, table, flicker = options.sheet, options.save_registration, options.flicker
+        shown = None if options.html is None else page.pictures(options.html)
         jobs.append(
             Job(
                 name,
@@ -177,6 +201,8 @@ def _of_folders(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
                 output / f"{name}{suffix}",
                 sheet and sheet / f"{name}.png",
                 table and table / f"{name}.npz",
+                flicker and flicker / f"{name}.gif",
+                shown and shown / f"{name}.jpg",
             )
         )
     for job in jobs:

@@ -13,14 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from umfuse.cli import jobs
+from umfuse.cli import jobs, pictures
 from umfuse.cli.common import Commands, Options, UsageError
 from umfuse.cli.jobs import Job
 from umfuse.cli.report import Report
 
 if TYPE_CHECKING:
     from umfuse.api import Fusion, Registration
-    from umfuse.images import Band, Range
     from umfuse.pipeline import Umfuse
 
 
@@ -119,7 +118,13 @@ def _pairs_command(options: argparse.Namespace) -> int:
     model = load(options.weights, device=options.device)
     failed = len(problems)
     bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
-    with Report(jobs.report_path(options), resume=options.resume) as report:
+    report = Report(
+        jobs.report_path(options),
+        resume=options.resume,
+        page=options.html,
+        min_confidence=options.min_confidence,
+    )
+    with report:
         for problem in problems:
             report.add("", None, problem)
         for pair in cast("Iterable[Job]", bar):
@@ -178,8 +183,7 @@ def _one_pair(pair: Job, model: Umfuse, options: argparse.Namespace) -> Registra
             registration.confidence,
             registration.method,
         )
-    if pair.sheet is not None:
-        write_sheet(pair, result, registration, **reading)
+    pictures.write(pair, result, registration, **reading)
     return registration
 
 
@@ -191,46 +195,3 @@ def _bands(text: str) -> int | tuple[int, int, int]:
     if len(bands) not in (1, 3):
         raise argparse.ArgumentTypeError(f"expected N or RED,GREEN,BLUE (integers), got {text!r}")
     return bands[0] if len(bands) == 1 else (bands[0], bands[1], bands[2])
-
-
-def write_sheet(
-    pair: Job,
-    result: Fusion | Registration,
-    registration: Registration | None,
-    *,
-    ir_range: Range | None = None,
-    vis_range: Range | None = None,
-    nodata: float | None = None,
-    band: int | None = None,
-    vis_band: Band | None = None,
-) -> None:
-    """Writes the before/after picture of a pair that is done."""
-    import numpy as np
-    from PIL import Image
-
-    from umfuse import borders, draw, images, resampling, sources
-    from umfuse.api import Fusion
-
-    infrared, visible, _ = sources.read(
-        pair.infrared,
-        pair.visible,
-        ir_range=ir_range,
-        vis_range=vis_range,
-        nodata=nodata,
-        band=band,
-        vis_band=vis_band,
-    )
-    height, width = visible.size
-    before = infrared.luma[0, 0].numpy()
-    resized = np.asarray(Image.fromarray(before).resize((width, height)))
-    after, displacement = resized, np.zeros((height, width, 2), dtype=np.float32)
-    if registration is not None:
-        seen = borders.inner(infrared.luma, registration.tensor(), registration.content)
-        moved, _ = resampling.resample(*seen)
-        after, displacement = moved[0, 0].numpy(), registration.displacement
-    fused = None
-    if isinstance(result, Fusion):
-        fused = images.read(result.image, range=vis_range or "dtype").rgb[0].movedim(0, -1).numpy()
-    rgb = visible.rgb[0].movedim(0, -1).numpy()
-    picture = draw.registration_sheet(before, rgb, resized, after, displacement, fused)
-    images.save(picture, pair.sheet or pair.output)

@@ -1,4 +1,4 @@
-"""The table of a run: what was found of every pair, as a CSV that is whole at any moment."""
+"""The table of a run: what was found of every pair, as a CSV and a page, whole at any moment."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from umfuse.cli import page
+from umfuse.cli.common import MIN_CONFIDENCE
+
 if TYPE_CHECKING:
     from umfuse.api import Registration
 
 NUMBERS = ("confidence", "log_likelihood", "runner_up", "correlation")
-COLUMNS = ("pair", "method", *NUMBERS, "error")
+COLUMNS: tuple[str, ...] = ("pair", "method", *NUMBERS, "error")
 PAUSE = 5.0  # seconds from one writing to the next: long runs have long tables
 
 
@@ -23,10 +26,19 @@ class Report:
     Args:
         path: The CSV, replaced at once; None writes nothing.
         resume: Keep what the CSV says of pairs that went well and are not looked at again.
+        page: The same as a page with pictures, if wanted.
+        min_confidence: What the page calls doubtful is below it.
     """
 
-    def __init__(self, path: Path | None, *, resume: bool = False) -> None:
-        self.path = path
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        resume: bool = False,
+        page: Path | None = None,
+        min_confidence: float = MIN_CONFIDENCE,
+    ) -> None:
+        self.path, self.page, self.min_confidence = path, page, min_confidence
         self.rows = _read(path) if resume and path is not None and path.is_file() else {}
         self.written = -math.inf
 
@@ -53,14 +65,16 @@ class Report:
             self._write()
 
     def _write(self) -> None:
-        if self.path is None:
-            return
-        from umfuse import files
+        if self.path is not None:
+            from umfuse import files
 
-        text = io.StringIO(newline="")
-        csv.writer(text).writerows((COLUMNS, *self.rows.values()))
-        with files.replacing(self.path) as file:
-            file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+            text = io.StringIO(newline="")
+            csv.writer(text).writerows((COLUMNS, *self.rows.values()))
+            with files.replacing(self.path) as file:
+                file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+        if self.page is not None:
+            rows = (dict(zip(COLUMNS, row, strict=True)) for row in self.rows.values())
+            page.write(self.page, rows, self.min_confidence)
         self.written = time.monotonic()
 
 

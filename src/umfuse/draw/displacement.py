@@ -28,16 +28,15 @@ def flow_color(displacement: NDArray[Any], max_px: float | None = None) -> Image
     field = np.asarray(displacement, dtype=np.float64)
     if field.ndim != 3 or field.shape[2] != 2 or field.size == 0:
         raise ValueError(f"expected a displacement of shape (H, W, 2), got {field.shape}")
-    if max_px is None:
-        lengths = np.hypot(field[..., 0], field[..., 1])
-        finite = lengths[np.isfinite(lengths)]
-        # A field of zeros is white, not rounding noise in full colour.
-        max_px = max(float(finite.max()) if finite.size else 0.0, 1e-3)
-    if not max_px > 0:
+    if max_px is not None and not max_px > 0:
         raise ValueError(
             f"expected max_px to be positive, got {max_px}; leave it out for the maximum"
         )
-    picture = Image.fromarray(_direction_color(field / max_px))
+    if max_px is None:
+        lengths = np.hypot(field[..., 0], field[..., 1])
+        max_px = float(lengths.max(where=np.isfinite(lengths), initial=0.0))
+    # A field of zeros is white, not rounding noise in full colour.
+    picture = Image.fromarray(_direction_color(field / max(max_px, 1e-3)))
     _legend(picture, max_px)
     return picture
 

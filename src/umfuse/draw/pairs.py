@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 
 import numpy as np
@@ -40,6 +41,36 @@ def overlay(infrared: Displayable, visible: Displayable) -> Image.Image:
     """
     warm, seen = (Image.fromarray(image).convert("L") for image in _same_size(infrared, visible))
     return Image.merge("RGB", (warm, seen, warm))
+
+
+def flicker(a: Displayable, b: Displayable, seconds: float = 0.5, max_width: int = 640) -> bytes:
+    """Two aligned images in turn, an endless GIF: what jumps is misaligned.
+
+    Args:
+        a: Shown first.
+        b: Of the same size.
+        seconds: Of each image, 0.02 to 60.
+        max_width: Largest width, pixels.
+
+    Returns:
+        The file.
+
+    Raises:
+        ValueError: If the sizes differ, or `seconds` or `max_width` is out of its bounds.
+    """
+    if not 0.02 <= seconds <= 60 or max_width < 1:
+        raise ValueError(
+            f"expected 0.02 to 60 seconds and a max_width of 1, got {seconds} and {max_width}"
+        )
+    pictures = [Image.fromarray(image) for image in _same_size(a, b)]
+    for picture in pictures:
+        picture.thumbnail((max_width, picture.height))
+    content = io.BytesIO()
+    first, second = (picture.quantize() for picture in pictures)  # each with its own 256 colours
+    first.save(
+        content, "GIF", save_all=True, append_images=[second], duration=1000 * seconds, loop=0
+    )
+    return content.getvalue()
 
 
 def _same_size(a: Displayable, b: Displayable) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
