@@ -7,12 +7,14 @@ percentiles 1 and 99 for display.
 
 from umfuse.draw.displacement import flow_color
 from umfuse.draw.pairs import checkerboard, flicker, overlay
+from umfuse.draw.plots import curves
 from umfuse.draw.sheets import registration_sheet, sheet
 from umfuse.draw.shown import Displayable, png
 
 __all__ = [
     "Displayable",
     "checkerboard",
+    "curves",
     "flicker",
     "flow_color",
     "overlay",

@@ -15,6 +15,7 @@ from PIL import Image
 from typing_extensions import Self
 
 from umfuse import images
+from umfuse.train import curves
 
 logger = logging.getLogger(__name__)
 
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 class Journal:
     """Tells how a run goes, from some step on; a context manager.
 
-    ``RUN/log.jsonl`` holds a line per step that is told of, ``RUN/samples`` its pictures. Lines
-    that come after the step at which the run goes on are dropped: they will be written again.
+    ``RUN/log.jsonl`` holds a line per step that is told of, ``RUN/curves.png`` shows them, with
+    every sample and at the end, and ``RUN/samples`` holds the pictures. Lines that come after the
+    step at which the run goes on are dropped: they will be written again.
 
     A terminal shows a progress bar, unless ``huggingface_hub.utils.disable_progress_bars`` or the
     variable ``HF_HUB_DISABLE_PROGRESS_BARS`` says otherwise; without it the logger has the lines.
@@ -56,6 +58,7 @@ class Journal:
         traceback: TracebackType | None,
     ) -> None:
         self._bar.close()
+        self._draw()
         if self._board is not None:
             self._board.close()
 
@@ -85,6 +88,12 @@ class Journal:
         if self._board is not None:
             pixels = np.asarray(image.convert("RGB"))
             self._board.add_image("sample", pixels, step, dataformats="HWC")
+        self._draw()
+
+    def _draw(self) -> None:
+        log = self._run / "log.jsonl"
+        if log.exists() and log.stat().st_size:
+            images.save(curves.picture(log), self._run / "curves.png")
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
         line = {"step": step, **{name: float(f"{value:.6g}") for name, value in figures.items()}}
