@@ -519,6 +519,23 @@ def test_the_command_serves_until_ctrl_c():
     assert (run.returncode, errors) == (0, "")
 
 
+@pytest.mark.slow
+def test_ctrl_c_lets_the_pair_in_work_be_finished(turned):
+    files = {"infrared": ("i.png", png(turned.infrared)), "visible": ("v.png", png(turned.visible))}
+    command = [sys.executable, "-m", "umfuse", "demo", "--serve", "--port", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as run, ThreadPoolExecutor() as pool:
+        port = int(re.search(r":(\d+)/", run.stdout.readline())[1])
+        asked = []
+        for _ in range(2):
+            asked.append(pool.submit(fuse, port, **files))
+            time.sleep(0.5)
+        run.send_signal(signal.SIGINT)
+        assert [one.result().status for one in asked] == [200, 503]
+        _, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (0, "")
+
+
 def test_a_port_that_is_taken(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -51,6 +51,8 @@ _HEADERS = {
 def application(model: Umfuse, hosts: Sequence[str] = ("*",)) -> Starlette:
     """Returns the page as an ASGI application.
 
+    Its `state.is_ending` is asked before a pair is worked on; True sends those who wait away.
+
     Args:
         model: What fuses.
         hosts: Names that it may be asked by, so that no page from elsewhere reaches it by a name of
@@ -61,7 +63,7 @@ def application(model: Umfuse, hosts: Sequence[str] = ("*",)) -> Starlette:
         for url, (name, kind) in _PAGE.items()
     ]
     routes.append(Route("/fuse", Desk(model).fuse, methods=["POST"]))
-    return Starlette(
+    page = Starlette(
         routes=routes,
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
@@ -69,6 +71,8 @@ def application(model: Umfuse, hosts: Sequence[str] = ("*",)) -> Starlette:
         ],
         exception_handlers={HTTPException: _refused, Exception: _broken},
     )
+    page.state.is_ending = lambda: False
+    return page
 
 
 def _read(name: str) -> str:
@@ -145,6 +149,8 @@ class Desk:
             async with request.form(max_files=2, max_fields=2) as form:
                 sent = await anyio.to_thread.run_sync(_stored, form, Path(folder))
             async with self.turn:
+                if request.app.state.is_ending():
+                    raise HTTPException(503, "this page is being ended")
                 if await request.is_disconnected():
                     return Response(status_code=204)
                 trial = await anyio.to_thread.run_sync(self._attempt, sent)

@@ -14,11 +14,10 @@ from umfuse.ui.app import application
 
 HERE = ("127.0.0.1", "localhost", "[::1]")  # as browsers name this machine
 _CONNECTIONS = 64  # at once
-_PATIENCE = 2  # seconds, for answers on their way when the server is ended
 
 
 def serve(model: Umfuse, host: str, port: int, said: Callable[[str], None]) -> None:
-    """Serves the page until Ctrl-C.
+    """Serves the page until Ctrl-C, which lets the pair in work be finished.
 
     Args:
         model: What fuses.
@@ -37,9 +36,10 @@ def serve(model: Umfuse, host: str, port: int, said: Callable[[str], None]) -> N
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise OSError(f"cannot listen at {host}, port {port}: {error}; choose another") from error
+    page = application(model, (*HERE, host) if is_local(host) else ("*",))
     with listener:
         config = uvicorn.Config(
-            application(model, (*HERE, host) if is_local(host) else ("*",)),
+            page,
             lifespan="off",
             ws="none",
             log_config=None,
@@ -47,11 +47,12 @@ def serve(model: Umfuse, host: str, port: int, said: Callable[[str], None]) -> N
             server_header=False,
             proxy_headers=False,
             limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=_PATIENCE,
         )
+        server = uvicorn.Server(config)
+        page.state.is_ending = lambda: server.should_exit
         said(url(host, listener.getsockname()[1]))
         with contextlib.suppress(KeyboardInterrupt):  # how it is ended
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
 
 
 def is_local(host: str) -> bool:

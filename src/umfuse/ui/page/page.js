@@ -130,7 +130,7 @@ function show(answer, withPoints) {
   for (const [name, text] of Object.entries(answer.pictures)) pictures[name] = url(text, "image/jpeg");
   find("#save-image").href = url(answer.files["fused.png"], "image/png");
   find("#save-registration").href = url(answer.files["registration.npz"], "application/octet-stream");
-  choose(find(".tabs [aria-selected=true]") ?? find(".tabs button"));
+  choose(find(".views [aria-pressed=true]") ?? find(".views button"));
   if (!withPoints) {
     marks.show(pictures.infrared, pictures.visible);
     hint.open = answer.level !== "good";
@@ -145,11 +145,11 @@ function url(text, type) {
   return link;
 }
 
-for (const tab of all(".tabs button")) tab.addEventListener("click", () => choose(tab));
+for (const view of all(".views button")) view.addEventListener("click", () => choose(view));
 
-function choose(tab) {
-  for (const one of all(".tabs button")) one.setAttribute("aria-selected", one === tab);
-  const { left, right, text } = tab.dataset;
+function choose(view) {
+  for (const one of all(".views button")) one.setAttribute("aria-pressed", one === view);
+  const { left, right, text } = view.dataset;
   compare.classList.toggle("single", !left);
   if (left) compare.querySelector(".left").src = pictures[left];
   const picture = compare.querySelector(".right");
