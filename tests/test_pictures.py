@@ -39,6 +39,8 @@ def test_the_committed_picture_is_the_one_that_the_command_makes(made):
     assert before.shape == now.shape
     assert np.abs(before - now).mean() < 4, "run: python -m benchmarks.pictures"
     assert COMMITTED.stat().st_size < 400_000
+    readme = (COMMITTED.parents[2] / "README.md").read_text(encoding="utf-8")
+    assert 'src="docs/pictures/demo.webp"' in readme
 
 
 def test_its_panels_show_the_pair_the_ghosts_and_the_fused_image(made):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,7 +29,10 @@ RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+    """The blocks of a language, also those that stand indented in a list."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.M | re.S)
+    return [textwrap.dedent(code) for _, code in found]
 
 
 def with_code(language: str) -> list[Path]:
