@@ -45,11 +45,11 @@ TABLES = {
         {
             "two cameras side by side": "raw",
             "aligned already": "aligned",
-            "field of view, visible over infrared: 1.5": "FOV 1.5",
-            "field of view: 2": "FOV 2",
-            "field of view: 3": "FOV 3",
-            "field of view: 0.5": "FOV 0.5",
-            "field of view: 0.25": "FOV 0.25",
+            "field of view 1.5": "FOV 1.5",
+            "field of view 2": "FOV 2",
+            "field of view 3": "FOV 3",
+            "field of view 0.5": "FOV 0.5",
+            "field of view 0.25": "FOV 0.25",
             "turned by 10 degrees": "rotated 10",
             "turned by 20 degrees": "rotated 20",
             "turned by 90 degrees": "rotated 90",
@@ -65,7 +65,7 @@ TABLES = {
         {
             name: ("robustness", column)
             for name, column in (
-                *(("right, < 5 px", "< 5 px"), ("< 10 px", "< 10 px")),
+                *(("pairs", "pairs"), ("right, < 5 px", "< 5 px"), ("< 10 px", "< 10 px")),
                 *(("confidence, median", "confidence"), ("sure and wrong", "above 0.5 and wrong")),
             )
         },
