@@ -110,7 +110,7 @@ def test_what_was_found_is_kept_on_disk(folders, tmp_path, searches):
     assert all(torch.equal(first[name], again[name]) for name in first)
     PairDataset(*folders, only=["good"], align=Aligner(longest=128, folder=tmp_path / "places"))
     assert len(searches) == 2  # another size is another question
-    assert all(path.suffix == ".safetensors" for path in (tmp_path / "places").iterdir())
+    assert {path.suffix for path in (tmp_path / "places").iterdir()} == {".safetensors"}
 
 
 def test_a_damaged_file_is_found_again(folders, tmp_path, searches):

@@ -229,7 +229,9 @@ def test_bfloat16_and_channels_last_train_too(tmp_path):
     task = Task()
     fit(task, Noise(), replace(CONFIG, bf16=True, channels_last=True), tmp_path)
     assert all(p.dtype == torch.float32 for p in task.parameters())
-    assert all("loss" not in line or line["loss"] < 10 for line in lines(tmp_path))
+    losses = [line["loss"] for line in lines(tmp_path) if "loss" in line]
+    assert len(losses) > 1
+    assert max(losses) < 10
 
 
 def test_nan_stops_the_run_and_leaves_the_batch(tmp_path):
