@@ -1,4 +1,4 @@
-"""The picture at the head of README.md is what its command makes."""
+"""The pictures of README.md and the pages are what their command makes."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from PIL import Image
 
 from umfuse import demo
 
-COMMITTED = Path(__file__).parents[1] / "docs" / "pictures" / "demo.webp"
+ROOT = Path(__file__).parents[1]
+COMMITTED = ROOT / "docs" / "pictures"
+NAMES = ["demo.webp", "flicker.gif", "sheet.webp"]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """The picture as the command makes it now."""
+    """The folder of the pictures as the command makes them now."""
     folder = tmp_path_factory.mktemp("pictures")
     pictures.main(["--out", str(folder)])
-    return folder / COMMITTED.name
+    return folder
 
 
-def pixels(path):
+def pixels(path, frame=0):
     with Image.open(path) as image:
+        image.seek(frame)
         return np.asarray(image.convert("RGB"), dtype=float)
 
 
@@ -34,17 +37,32 @@ def panels(picture):
     return [picture[y + 40 : y + height - 8, x + 24 : x + width - 24] for y, x in places]
 
 
-def test_the_committed_picture_is_the_one_that_the_command_makes(made):
-    before, now = pixels(COMMITTED), pixels(made)
+def test_there_is_no_other_picture():
+    assert sorted(path.name for path in COMMITTED.iterdir()) == NAMES
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text += "".join(page.read_text(encoding="utf-8") for page in ROOT.glob("docs/*.md"))
+    for name in NAMES:
+        assert f"pictures/{name}" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_committed_picture_is_the_one_that_the_command_makes(made, name):
+    before, now = pixels(COMMITTED / name), pixels(made / name)
     assert before.shape == now.shape
     assert np.abs(before - now).mean() < 4, "run: python -m benchmarks.pictures"
-    assert COMMITTED.stat().st_size < 400_000
-    readme = (COMMITTED.parents[2] / "README.md").read_text(encoding="utf-8")
-    assert 'src="docs/pictures/demo.webp"' in readme
+    assert (COMMITTED / name).stat().st_size < 400_000
 
 
-def test_its_panels_show_the_pair_the_ghosts_and_the_fused_image(made):
-    picture = pixels(made)
+def test_the_flicker_is_of_the_registered_and_the_visible_image(made):
+    first, second = (pixels(made / "flicker.gif", frame) for frame in (0, 1))
+    assert np.ptp(first, axis=2).max() < 30
+    with Image.open(demo.pair().visible) as image:
+        small = np.asarray(image.resize(second.shape[1::-1]), dtype=float)
+    assert np.abs(second - small).mean() < 8
+
+
+def test_panels_show_the_pair_the_ghosts_and_the_fused_image(made):
+    picture = pixels(made / "demo.webp")
     infrared, visible, overlaid, fused = panels(picture)
     assert np.ptp(infrared, axis=2).max() < 30  # grey, but for the colour of the compression
     for panel in (visible, overlaid, fused):
