@@ -185,6 +185,22 @@ def test_fit_needs_four_points():
         geometry.fit_homography(geometry.identity_grid(1, 3), geometry.identity_grid(1, 3))
 
 
+CORNERS = torch.tensor([[3.0, 4.0], [90.0, 10.0], [20.0, 70.0]])
+
+
+def test_fit_affine_goes_through_three_points():
+    true = torch.tensor([[0.8, -0.3, 12], [0.2, 1.1, -5], [0, 0, 1]], dtype=torch.float64)
+    fitted = geometry.fit_affine(CORNERS, geometry.project_points(true, CORNERS.double()))
+    torch.testing.assert_close(fitted, true, rtol=0, atol=1e-12)
+
+
+def test_fit_affine_needs_three_points_that_are_a_triangle():
+    with pytest.raises(ValueError, match="on a line"):
+        geometry.fit_affine(torch.tensor([[0.0, 0], [1, 2], [2, 4]]), CORNERS)
+    with pytest.raises(ValueError, match=r"needs 3 points \(x, y\), got \(2, 2\)"):
+        geometry.fit_affine(CORNERS[:2], CORNERS)
+
+
 def test_export_keeps_the_size_dynamic():
     class Warp(torch.nn.Module):
         def forward(self, image, displacement):

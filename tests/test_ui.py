@@ -6,6 +6,7 @@ import base64
 import importlib
 import io
 import json
+import os
 import re
 import signal
 import socket
@@ -268,6 +269,12 @@ def test_one_file_of_a_camera_that_takes_both(port, scene, tmp_path, monkeypatch
     assert (answer["level"], answer["title"]) == ("good", "Aligned from the camera's placing")
     assert opened(answer["pictures"]["infrared"]).size == (160, 120)
     assert opened(answer["pictures"]["fused"]).size == (320, 240)
+    # Beside its thermal image there is nothing to show, least of all its borders.
+    shown = {name: np.asarray(opened(text)) for name, text in answer["pictures"].items()}
+    assert shown["after"][:20].max() < 10
+    beside = shown["checkerboard_after"][:20].astype(int) - shown["visible"][:20]
+    assert np.abs(beside).mean() < 3
+    assert np.abs(shown["checkerboard_after"].astype(int) - shown["visible"]).mean() > 10
 
 
 def test_large_images_are_shown_small_and_kept_whole(port, scene, monkeypatch):
@@ -338,6 +345,32 @@ def test_messages_name_the_files_of_the_visitor_and_none_of_ours(port):
     assert answer.status == 422
     assert "mine.png is in no format that can be read" in answer.json["error"]
     assert tempfile.gettempdir() not in answer.json["error"]
+
+
+SCRAP = {
+    **dict.fromkeys(("png", "tiff", "jpeg", "gif", "bmp", "webp", "ppm", "ico", "tga")),
+    "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+    "npz": b"PK\x03\x04",
+    "pickle": b"\x80\x04.",
+    "lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+    "mp4": b"\0\0\0\x18ftypmp42",
+}
+
+
+@pytest.mark.parametrize("kind", SCRAP)
+def test_damaged_files_are_refused_in_words(port, kind):
+    content = SCRAP[kind]
+    if content is None:
+        whole = io.BytesIO()
+        noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(noise).save(whole, kind)
+        content = whole.getvalue()[:400]
+    good = png(np.eye(64, dtype=np.uint8) * 255)
+    for files in ((content, good), (good, content)):
+        names = [(f"{name}.{kind}", file) for name, file in zip("ab", files, strict=True)]
+        answer = fuse(port, infrared=names[0], visible=names[1])
+        assert answer.status == 422
+        assert len(answer.json["error"]) > 20
 
 
 def test_nothing_stays_on_the_disk(port, scene, tmp_path, monkeypatch):
@@ -442,6 +475,7 @@ def test_one_pair_at_a_time_and_not_too_many_waiting(monkeypatch):
         while desk.turn.statistics().tasks_waiting < 3 and time.monotonic() < deadline:
             time.sleep(0.01)
         refused = fuse(port, example="day")
+        assert ask(port, "GET", "/").status == 200  # the page is there all the time
         released.set()
         assert [one.result().status for one in asked] == [200] * 4
     assert refused.status == 503
@@ -505,7 +539,10 @@ def test_errors_of_a_pair_are_told(error, status, message, monkeypatch):
 
 # ---- the command ---------------------------------------------------------------------------------
 
+interruptible = pytest.mark.skipif(sys.platform == "win32", reason="no other process sends Ctrl-C")
 
+
+@interruptible
 def test_the_command_serves_until_ctrl_c():
     command = [sys.executable, "-m", "umfuse", "demo", "--serve", "--port", "0"]
     with subprocess.Popen(
@@ -520,6 +557,7 @@ def test_the_command_serves_until_ctrl_c():
 
 
 @pytest.mark.slow
+@interruptible
 def test_ctrl_c_lets_the_pair_in_work_be_finished(turned):
     files = {"infrared": ("i.png", png(turned.infrared)), "visible": ("v.png", png(turned.visible))}
     command = [sys.executable, "-m", "umfuse", "demo", "--serve", "--port", "0"]
@@ -574,3 +612,20 @@ def test_without_the_extra_the_command_names_it(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "starlette.applications", None)
     assert cli.main(["demo", "--serve"]) == 2
     assert "pip install 'umfuse[ui]'" in capsys.readouterr().err
+
+
+# ---- files of real cameras -----------------------------------------------------------------------
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.skipif("UMFUSE_DATA" not in os.environ, reason="UMFUSE_DATA is not set")
+def test_real_radiometric_files(port):
+    pytest.importorskip("flyr")
+    files = sorted((Path(os.environ["UMFUSE_DATA"]) / "flir_rjpeg").glob("*.jp*g"))
+    answers = {path.stem: fuse(port, infrared=(path.name, path.read_bytes())) for path in files}
+    assert len(answers) == 5
+    without_photo = answers.pop("FLIR_E40")
+    assert "holds temperatures, but no photo" in without_photo.json["error"]
+    assert {answer.status for answer in answers.values()} == {200}
+    assert answers["FLIR_AX8"].json["title"] == "Aligned from the camera's placing"

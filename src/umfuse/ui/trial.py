@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
@@ -106,28 +108,29 @@ def _pictures(
     moving: Picture, fixed: Picture, fusion: api.Fusion, registration: Registration
 ) -> dict[str, bytes]:
     infrared, visible = _shown(moving.luma), _shown(fixed.rgb)
-    seen = borders.inner(moving.luma, registration.tensor(), registration.content)
-    after = _shown(resampling.resample(*seen)[0])
     before = infrared.resize(visible.size)
-    step = -(-max(fixed.size) // SIDE)
-    displacement = draw.flow_color(registration.displacement[::step, ::step])
+    placed = borders.inner(moving.luma, registration.tensor(), registration.content)
+    after = _shown(resampling.resample(*placed)[0])
+    # Where the infrared camera saw nothing its border goes on, which is nothing to look at.
+    seen = Image.fromarray(registration.valid_mask.astype(np.uint8) * 255).resize(visible.size)
+    step = math.ceil(max(fixed.size) / SIDE)
     pictures = {
         "infrared": infrared,
         "visible": visible,
         "before": before,
-        "after": after,
+        "after": Image.composite(after, Image.new("L", after.size), seen),
         "fused": _shown(images.read(fusion.image, range="dtype").rgb),
         "checkerboard_before": draw.checkerboard(before, visible),
-        "checkerboard_after": draw.checkerboard(after, visible),
-        "displacement": displacement,
+        "checkerboard_after": Image.composite(draw.checkerboard(after, visible), visible, seen),
+        "displacement": draw.flow_color(registration.displacement[::step, ::step]),
     }
     return {name: _jpeg(picture) for name, picture in pictures.items()}
 
 
 def _shown(planes: Tensor) -> Image.Image:
     """Returns planes ``(1, 1 or 3, H, W)`` in [0, 1] as a picture for the page."""
-    bytes_ = planes[0].mul(255).round().byte().movedim(0, -1).numpy()
-    picture = Image.fromarray(bytes_[..., 0] if bytes_.shape[-1] == 1 else bytes_)
+    pixels = planes[0].mul(255).round().byte().movedim(0, -1).numpy()
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     picture.thumbnail((SIDE, SIDE))
     return picture
 
