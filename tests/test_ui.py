@@ -619,7 +619,7 @@ def test_without_the_extra_the_command_names_it(monkeypatch, capsys):
 
 @pytest.mark.data
 @pytest.mark.slow
-@pytest.mark.skipif("UMFUSE_DATA" not in os.environ, reason="UMFUSE_DATA is not set")
+@pytest.mark.skipif(not os.environ.get("UMFUSE_DATA"), reason="needs UMFUSE_DATA")
 def test_real_radiometric_files(port):
     pytest.importorskip("flyr")
     files = sorted((Path(os.environ["UMFUSE_DATA"]) / "flir_rjpeg").glob("*.jp*g"))
