@@ -199,8 +199,18 @@ def test_marks_can_be_moved_and_cleared(visit):
     assert board.locator(".mark").count() == 1  # the end of the drag was no click
     mark.press("ArrowRight")
     assert mark.evaluate("mark => mark.place")[0] == pytest.approx(x + 0.002)
-    for _ in range(4):  # no more than three
-        board.click(position={"x": box["width"] * 0.8, "y": box["height"] * 0.8}, force=True)
+    for number in range(4):
+        place = {"x": box["width"] * (0.5 + number / 10), "y": box["height"] * 0.8}
+        board.click(position=place)
+    assert board.locator(".mark").count() == 3
+    # Without a mouse.
+    other = page.locator("[data-image=infrared]")
+    other.press("Enter")
+    first = other.get_by_role("button", name="Point 1, infrared image")
+    playwright.expect(first).to_be_focused()
+    for key in ("Shift+ArrowUp", "ArrowLeft"):
+        page.keyboard.press(key)
+    assert first.evaluate("mark => mark.place") == pytest.approx([0.498, 0.48])
     page.get_by_role("button", name="Clear").click()
     assert board.locator(".mark").count() == 0
 

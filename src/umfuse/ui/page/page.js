@@ -80,21 +80,25 @@ async function send(body) {
   const timer = setInterval(tick, 1000);
   tick();
   busy(true);
+  const [error, answer] = await ask(body);
+  clearInterval(timer);
+  busy(false);
+  if (error) return fail(error);
+  const withPoints = body.has("points");
+  body.delete("points");
+  sent = body;
+  show(answer, withPoints);
+  say(`Done in ${((Date.now() - began) / 1000).toFixed(1)} s.`);
+}
+
+/** What went wrong, or null and the answer. */
+async function ask(body) {
   try {
     const response = await fetch("/fuse", { method: "POST", body });
     const answer = await response.json();
-    if (!response.ok) throw new Error(answer.error);
-    const withPoints = body.has("points");
-    body.delete("points");
-    sent = body;
-    show(answer, withPoints);
-    say(`Done in ${((Date.now() - began) / 1000).toFixed(1)} s.`);
-  } catch (error) {
-    const gone = error instanceof TypeError || error instanceof SyntaxError;
-    fail(gone ? "The server does not answer; is it still running?" : error.message);
-  } finally {
-    clearInterval(timer);
-    busy(false);
+    return response.ok ? [null, answer] : [answer.error, null];
+  } catch {
+    return ["The server does not answer; is it still running?", null];
   }
 }
 

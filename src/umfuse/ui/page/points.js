@@ -17,8 +17,10 @@ export class Marks {
     for (const board of this.boards) {
       board.querySelector("img").draggable = false;
       board.addEventListener("click", (event) => {
-        if (event.target.closest(".mark")) return;
-        if (this.places(board).length < COUNT) this.add(board, ...share(board, event));
+        if (!event.target.closest(".mark")) this.add(board, ...share(board, event));
+      });
+      board.addEventListener("keydown", (event) => {
+        if (event.target === board && event.key === "Enter") this.add(board, 0.5, 0.5)?.focus();
       });
     }
     this.clear();
@@ -45,9 +47,11 @@ export class Marks {
     return [...board.querySelectorAll(".mark")].map((mark) => mark.place);
   }
 
+  /** The new mark; none if all are there. */
   add(board, x, y) {
-    const mark = document.createElement("button");
     const number = this.places(board).length + 1;
+    if (number > COUNT) return null;
+    const mark = document.createElement("button");
     mark.type = "button";
     mark.className = "mark";
     mark.setAttribute("aria-label", `Point ${number}, ${board.dataset.image} image`);
@@ -60,11 +64,13 @@ export class Marks {
       const step = ARROWS[event.key];
       if (!step) return;
       event.preventDefault();
-      put(mark, mark.place[0] + step[0] * NUDGE, mark.place[1] + step[1] * NUDGE);
+      const far = event.shiftKey ? 10 * NUDGE : NUDGE;
+      put(mark, mark.place[0] + step[0] * far, mark.place[1] + step[1] * far);
     });
     put(mark, x, y);
     board.append(mark);
     this.tell();
+    return mark;
   }
 
   tell() {
