@@ -63,6 +63,8 @@ def test_the_worst_come_first(tmp_path):
     assert text.index("doubtful:") < text.index("confidence 0.10")
     assert "7 pairs, 2 failed, 1 doubtful" in (tmp_path / "page.html").read_text()
     assert not seen.places
+    page.write(tmp_path / "page.html", rows[:1], 0.3)
+    assert "<h1>1 pair, 0 failed, 0 doubtful</h1>" in (tmp_path / "page.html").read_text()
 
 
 @pytest.fixture

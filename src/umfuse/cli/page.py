@@ -40,7 +40,8 @@ def write(page: Path, rows: Iterable[Mapping[str, str]], min_confidence: float) 
     pairs = sorted(rows, key=_order)
     failed = sum(bool(row["error"]) for row in pairs)
     doubtful = sum(_is_doubtful(row, min_confidence) for row in pairs)
-    counts = f"{len(pairs)} pairs, {failed} failed, {doubtful} doubtful"
+    number = f"{len(pairs)} pair{'' if len(pairs) == 1 else 's'}"
+    counts = f"{number}, {failed} failed, {doubtful} doubtful"
     sections = "\n".join(_section(row, page, min_confidence) for row in pairs)
     text = f"""<!doctype html>
 <html lang="en">
