@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -571,3 +572,31 @@ def test_help_says_the_exit_codes(command, capsys, monkeypatch):
 
 def test_the_threshold_is_that_of_the_library():
     assert common.MIN_CONFIDENCE == api.DOUBTFUL
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("give band=2, or nodata=-9999", "give --band 2, or --nodata -9999"),
+        ("vis_band=(3, 2, 1)", "--vis-band (3, 2, 1)"),
+        ("leave out min_confidence=.5", "leave out --min-confidence .5"),
+        ("align=False or registration=FILE", "--no-align or --registration FILE"),
+        ("husband=1, x.band=2, band= 3", "husband=1, x.band=2, band= 3"),
+    ],
+)
+def test_messages_in_the_words_of_the_command_line(said, told):
+    assert common.as_options(ValueError(said)) == told
+
+
+def test_what_the_program_says_of_a_stack_can_be_done(scene, tmp_path):
+    pages = [Image.fromarray(scene.infrared)] * 3
+    pages[0].save(tmp_path / "ir.tif", save_all=True, append_images=pages[1:])
+    images.save(scene.visible, tmp_path / "vis.png")
+    arguments = ["fuse", "ir.tif", "vis.png", "-o", "o.png", "--no-align"]
+    run = [sys.executable, "-m", "umfuse", *arguments]
+    first = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    advised = re.search(r"--band \d", first.stderr)
+    assert advised is not None, first.stderr
+    run += advised[0].split()
+    again = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "pages" not in again.stderr

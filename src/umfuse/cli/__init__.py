@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from umfuse import __version__
 from umfuse.cli import common, deform, demo, evaluate, pairs, train, video, weights
-from umfuse.cli.common import UsageError
+from umfuse.cli.common import UsageError, as_options
 
 __all__ = ["main"]
 
@@ -37,18 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # names of files may be no text, or not of its letters
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace" if os.name == "nt" else "surrogateescape")
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     try:
         return int(options.run(options))
     except UsageError as error:
         parser.print_usage(sys.stderr)
         print(f"umfuse: error: {error}", file=sys.stderr)
         return 2
-    except (OSError, TypeError, ValueError) as error:
-        print(f"umfuse: error: {error}", file=sys.stderr)
+    except (ImportError, OSError, TypeError, ValueError) as error:
+        print(f"umfuse: error: {as_options(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+class _Formatter(logging.Formatter):
+    """Says what the library logs in the words of the command line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the line of a record."""
+        return as_options(super().format(record))
 
 
 def _joined(arguments: Sequence[str]) -> list[str]:

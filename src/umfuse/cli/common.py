@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
     from umfuse.images import Range
 
 MIN_CONFIDENCE = 0.3  # as umfuse.api has it, which imports torch
+
+_ARGUMENT = re.compile(
+    r"(?<![\w.])(band|vis_band|ir_range|vis_range|nodata|registration|fov|rotation"
+    r"|on_failure|min_confidence)=(?=\S)"
+)  # what functions and commands call alike
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # pyright: ignore[reportPrivateUsage]
 """What parsers of commands are added to; argparse has no public name for it."""
@@ -83,6 +89,12 @@ def options() -> Options:
         help="value of infrared pixels that are no data, such as 0 or -9999",
     )
     return Options(common, device, ranges, cameras)
+
+
+def as_options(message: object) -> str:
+    """Returns a message in the words of the command line: ``--band 2``, not ``band=2``."""
+    text = str(message).replace("align=False", "--no-align")
+    return _ARGUMENT.sub(lambda found: f"--{found[1].replace('_', '-')} ", text)
 
 
 def _share(text: str) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from umfuse.cli import jobs, pictures
-from umfuse.cli.common import Commands, Options, UsageError
+from umfuse.cli.common import Commands, Options, UsageError, as_options
 from umfuse.cli.jobs import Job
 from umfuse.cli.report import Report
 
@@ -132,7 +132,7 @@ def _pairs_command(options: argparse.Namespace) -> int:
                 report.add(pair.name, _one_pair(pair, model, options))
                 print(pair.output, flush=True)
             except (OSError, TypeError, ValueError, MemoryError, RuntimeError) as error:
-                said = str(error)
+                said = as_options(error)
                 if devices.is_out_of_memory(error):
                     said = "there is not enough memory for images of this size: reduce them"
                 elif isinstance(error, RuntimeError):
