@@ -187,7 +187,7 @@ def test_commands_take_bands(scene, model, tmp_path, capsys):
     command = ["fuse", *files, "-o", str(output), "--sheet", str(sheet), "--on-failure", "raise"]
     assert cli.main(command) == 1
     assert "visible: " in (said := capsys.readouterr().err)
-    assert "say which one to use, vis_band=0 to vis_band=4" in said
+    assert "say which one to use, --vis-band 0 to --vis-band 4" in said
     assert cli.main([*command, "--band", "1", "--vis-band", "2,1,0"]) == 0
     assert np.asarray(Image.open(output)).shape == visible.shape
     with pytest.raises(SystemExit):

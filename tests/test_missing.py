@@ -74,6 +74,20 @@ def carried(name, counts, holes, folder):
 # ---- what is read, and given back ----------------------------------------------------------------
 
 
+def test_float64_files_keep_no_data_that_float32_does_not_hold(scene, holes, tmp_path):
+    counts = scene.infrared / 65535
+    tifffile = pytest.importorskip("tifffile")
+    path, lowest = tmp_path / "a.tif", np.finfo(np.float64).min
+    array = np.where(holes, lowest, counts)
+    tifffile.imwrite(path, array, extratags=[(42113, "s", 0, f"{lowest}", True)])
+    picture = read(path, name="infrared")
+    expected = read(np.where(holes, np.nan, counts.astype(np.float32)), name="infrared")
+    assert torch.equal(picture.values, expected.values)
+    tifffile.imwrite(path, array)
+    with pytest.raises(ValueError, match=f"{holes.sum()} that are Inf or beyond"):
+        read(path, name="infrared")
+
+
 @pytest.mark.parametrize("name", CARRIERS)
 def test_pixels_without_data_are_found_filled_and_given_back(name, scene, holes, tmp_path):
     image, options = carried(name, scene.infrared, holes, tmp_path)

@@ -26,11 +26,11 @@ def masked(array: Array, value: float | None) -> Array:
     """
     if value is None:
         return array
-    with np.errstate(over="ignore"):  # float32 has no pixel that is 1e300
+    with np.errstate(over="ignore"):  # in float32 a number like 1e300 is Inf
         found = np.ma.getdata(array) == value
-    if array.ndim == 3:
-        found = np.broadcast_to(found.all(2, keepdims=True), array.shape)
-    return np.ma.array(array, mask=found, fill_value=value) if found.any() else array
+        if array.ndim == 3:
+            found = np.broadcast_to(found.all(2, keepdims=True), array.shape)
+        return np.ma.array(array, mask=found, fill_value=value) if found.any() else array
 
 
 def of_array(array: Array) -> tuple[NDArray[np.bool_], float]:

@@ -26,7 +26,8 @@ def as_pil(array: Array, nodata: object = None) -> Image.Image | Array:
         # PIL has neither float64 nor int16.
         wider = {"float16": "float32", "float64": "float32", "int16": "int32"}
         dtype: Any = array.dtype
-        array = array.astype(wider.get(dtype.name, dtype.newbyteorder("=")), copy=False)
+        with np.errstate(over="ignore"):  # what is beyond float32 is refused, or no data
+            array = array.astype(wider.get(dtype.name, dtype.newbyteorder("=")), copy=False)
     plain = array.dtype in ("uint8", "uint16", "int32", "float32")
     if plain if array.ndim == 2 else array.dtype == np.uint8 and array.shape[2] in (3, 4):
         image = Image.fromarray(np.ascontiguousarray(array))
