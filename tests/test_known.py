@@ -11,6 +11,7 @@ from test_search import about_centre, error, scene, seen, thermal
 import umfuse
 from umfuse import cli, geometry, images
 from umfuse.search import NOTHING, Known, find_transform, likelihood, transform, working
+from umfuse.search.view import View
 
 SIZE = (240, 320)
 
@@ -46,7 +47,7 @@ def test_nothing_known_is_plain_resizing_and_all_grids():
     for size, target in (((240, 321), (97, 130)), ((480, 640), (512, 333))):
         plain = geometry.resize_transform(size, target)
         assert torch.equal(NOTHING.transform(size, target), plain)
-        pair = working.WorkingPair(torch.rand(1, 1, *target), torch.rand(1, 1, *size))
+        pair = working.WorkingPair(View(torch.rand(1, 1, *target)), View(torch.rand(1, 1, *size)))
         assert torch.equal(pair.plain, plain)
     assert transform._grids(NOTHING) == (transform.NARROW, transform.WIDE, (transform.TURNED,))
     image = torch.rand(1, 1, 5, 7)
@@ -123,7 +124,8 @@ def test_only_what_was_said_is_looked_at(monkeypatch):
 
 
 def test_all_that_was_said_is_as_likely():
-    pair = working.WorkingPair(torch.rand(1, 1, *SIZE), torch.rand(1, 1, *SIZE), Known((2, 4), 10))
+    views = View(torch.rand(1, 1, *SIZE)), View(torch.rand(1, 1, *SIZE))
+    pair = working.WorkingPair(*views, Known((2, 4), 10))
     placed = [about_centre(SIZE, SIZE, *at) for at in ((2, 6), (4, 14), (1, 10), (3, 30))]
     inside, also, *outside = likelihood.log_prior(pair, torch.stack(placed)).tolist()
     assert inside == pytest.approx(also, abs=1e-3)

@@ -11,6 +11,7 @@ from benchmarks import cases, scenes
 
 from umfuse import filters, geometry, images, metrics
 from umfuse.search import find_transform, homography, orientation, similarity
+from umfuse.search.view import View
 from umfuse.search.working import WorkingPair
 
 
@@ -82,7 +83,7 @@ def test_only_clear_pictures_move_a_pair_that_is_nearly_aligned(clear):
     truth = torch.eye(3, dtype=torch.float64)
     truth[:2, 2] = torch.tensor([3.0, -2.0])
     infrared = scene(6, size) if clear else scene(8, size)
-    pair = WorkingPair(thermal(infrared), seen(scene(6, size), truth, size))
+    pair = WorkingPair(View(thermal(infrared)), View(seen(scene(6, size), truth, size)))
     refined = homography.refine(pair, truth)
     expected = truth if clear else torch.eye(3, dtype=torch.float64)
     assert float(metrics.grid_error(refined[None], expected[None], size)) < (0.1 if clear else 1.0)

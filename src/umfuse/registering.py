@@ -19,7 +19,6 @@ from umfuse.matching import PointMatcher
 from umfuse.pipeline import Alignment, Umfuse
 from umfuse.registration import Method, Registration
 from umfuse.search import NOTHING, Known, ecc, homography, likelihood, working
-from umfuse.search.working import size_of
 
 ENOUGH = 10.0  # log-likelihood at which a transform is as likely right as wrong
 FULL_SHARE = 0.25  # of right matches, from which on more of them say nothing more
@@ -187,12 +186,12 @@ class Judge:
 
     def explains(self, registration: Registration) -> float:
         """Returns the similarity of the pictures as a registration, with its field, lays them."""
-        size = size_of(self.pair.visible)
+        size = self.pair.visible.size
         coordinates = borders.part(registration.tensor(), self.seen)
         coordinates = F.interpolate(coordinates, size, mode="bilinear")
         coordinates = geometry.project(self.ready.after, coordinates)
-        moved, valid = resampling.resample(self.pair.infrared, coordinates)
-        return float(search.similarity(moved, self.pair.visible, valid)[0])
+        moved, valid = resampling.resample(self.pair.infrared.image, coordinates)
+        return float(search.similarity(moved, self.pair.visible.image, valid)[0])
 
 
 def _aligned(model: Umfuse, infrared: Picture, visible: Picture, transform: Tensor) -> Registration:

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from umfuse import geometry
-from umfuse.search import features, working
-from umfuse.search.features import BORDER
 from umfuse.search.likelihood import log_likelihood_ratio, log_prior
-from umfuse.search.working import SMALLEST, WorkingPair, size_of
+from umfuse.search.view import SMALLEST, View, inner_mask, size_of
+from umfuse.search.working import WorkingPair
 
 SIGMA = 0.8
 SCALE_STEP = 1.08  # half a step moves the end of a half frame of 80 px by 3 px, within reach
@@ -48,32 +47,24 @@ def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
         pair: The images.
         grid: Scales and rotations.
     """
-    longest, rotations, scales, aspects, peaks = grid
-    (height, width), (h, w) = size_of(pair.visible), size_of(pair.infrared)
-    low = scales[0] * min(w / width, h / height)
-    high = scales[1] * max(w / width, h / height)
+    (height, width), (h, w) = pair.visible.size, pair.infrared.size
+    low = grid.scales[0] * min(w / width, h / height)
+    high = grid.scales[1] * max(w / width, h / height)
     steps = max(1, math.ceil(math.log(high / low) / math.log(SCALE_STEP)))
-    inner: list[tuple[float, float]] = []
-    outer: list[tuple[float, float]] = []
-    for step in range(steps + 1):
-        scale = low * (high / low) ** (step / steps)
-        for aspect in aspects:
-            x, y = scale * aspect**0.5, scale / aspect**0.5
-            # The image with the smaller field of view moves over the other one.
-            if width * x * height * y <= w * h:
-                inner.append((x, y))
-            else:
-                outer.append((1 / x, 1 / y))
+    scales = [low * (high / low) ** (step / steps) for step in range(steps + 1)]
+    # The image with the smaller field of view moves over the other one.
+    inner = [scale for scale in scales if width * scale * height * scale <= w * h]
+    outer = [1 / scale for scale in scales if scale not in inner]
     ratios, transforms = torch.empty(0), torch.empty(0, 3, 3, dtype=torch.float64)
     if inner:
-        ratios, transforms = _peaks(pair.infrared, pair.visible, inner, longest, rotations)
+        ratios, transforms = _peaks(pair.infrared, pair.visible, inner, grid)
     if outer:
-        more, back = _peaks(pair.visible, pair.infrared, outer, longest, rotations)
+        more, back = _peaks(pair.visible, pair.infrared, outer, grid)
         ratios = torch.cat((ratios, more))
         transforms = torch.cat((transforms, back.inverse()))
     rank = ratios + log_prior(pair, transforms)
     found: list[Tensor] = []
-    for _ in range(peaks):
+    for _ in range(grid.peaks):
         best = int(rank.argmax())
         if rank[best] == -math.inf:
             break
@@ -82,87 +73,116 @@ def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
     return torch.stack(found)
 
 
-def _peaks(
-    fixed: Tensor,
-    moving: Tensor,
-    scales: list[tuple[float, float]],
-    longest: int,
-    rotations: tuple[float, ...],
-) -> tuple[Tensor, Tensor]:
+def _peaks(fixed: View, moving: View, scales: list[float], grid: Grid) -> tuple[Tensor, Tensor]:
     """Returns log-likelihood ratios ``(N,)`` and transforms, moving to fixed pixel, of peaks."""
-    reduced = working.fitted(fixed, longest)
-    reduce = geometry.resize_transform(size_of(fixed), size_of(reduced))
-    mask = working.inner_mask(reduced)
-    h, w = size_of(moving)
-    down, right = h * float(reduce[1, 1]), w * float(reduce[0, 0])
-    sizes = [(max(SMALLEST, round(down * y)), max(SMALLEST, round(right * x))) for x, y in scales]
-    largest = (max(y for y, _ in sizes), max(x for _, x in sizes))
-    correlate = _Correlation(features.whitened(reduced, SIGMA) * mask, mask, largest)
+    seen = fixed.features(grid.longest, SIGMA)
+    mask = inner_mask(seen)
+    reduce = geometry.resize_transform(fixed.size, size_of(seen))
+    down, right = moving.size[0] * float(reduce[1, 1]), moving.size[1] * float(reduce[0, 0])
+    shapes = [(aspect**0.5, aspect**-0.5) for aspect in grid.aspects]
+    wide, tall = (max(sides) for sides in zip(*shapes, strict=True))
+    sizes = [
+        (max(SMALLEST, round(down * scale * tall)), max(SMALLEST, round(right * scale * wide)))
+        for scale in scales
+    ]
+    correlate = _Correlation(seen * mask, mask, sizes)
+    middle = ((moving.size[1] - 1) / 2, (moving.size[0] - 1) / 2)
     ratios: list[Tensor] = []
     transforms: list[Tensor] = []
-    for size in sizes:
-        turned, inside = _rotated(working.resized(moving, size), rotations)
-        maps = correlate(features.whitened(turned, SIGMA) * inside, inside)
-        # A peak is as high as all pixels within its reach.
-        ridge = F.max_pool2d(maps, (1, 7), 1, (0, 3))
-        ridge = F.max_pool2d(ridge, (7, 1), 1, (3, 0))
-        value, index = torch.where(maps == ridge, maps, 0.0).flatten(1).topk(PEAKS, 1)
-        ratios.append(value.flatten())
-        shift = torch.eye(3, dtype=torch.float64).repeat(len(maps), PEAKS, 1, 1)
-        shift[..., 0, 2] = (index % maps.shape[2]).cpu().double() - size[1] // 2
-        shift[..., 1, 2] = (index // maps.shape[2]).cpu().double() - size[0] // 2
-        turn = _turns(size, rotations)[:, None] @ geometry.resize_transform((h, w), size)
-        transforms.append((reduce.inverse() @ shift @ turn).flatten(0, 1))
-    return torch.cat(ratios).cpu(), torch.cat(transforms)
+    for scale, size in zip(scales, sizes, strict=True):
+        centre = ((size[1] - 1) / 2, (size[0] - 1) / 2)
+        sides = [
+            (float(reduce[0, 0]) * scale * x, float(reduce[1, 1]) * scale * y) for x, y in shapes
+        ]
+        placed = torch.stack(
+            [
+                geometry.similarity_transform(middle, centre, side, degrees)
+                for side in sides
+                for degrees in grid.rotations
+            ]
+        )
+        ratio, shifts = correlate(*moving.laid(placed, size, SIGMA))
+        shift = torch.eye(3, dtype=torch.float64).repeat(*ratio.shape, 1, 1)
+        shift[..., :2, 2] = shifts.double()
+        ratios.append(ratio.flatten())
+        transforms.append((reduce.inverse() @ shift @ placed[:, None]).flatten(0, 1))
+    return torch.cat(ratios), torch.cat(transforms)
 
 
 class _Correlation:
-    """The log-likelihood ratio of every shift of one image over another.
+    """The likeliest shifts of one image over another.
 
     Args:
         fixed: ``(1, 2, H, W)`` features.
         mask: ``(1, 1, H, W)``, 0 where `fixed` is unknown (and zero).
-        largest: Height and width that no moving image exceeds.
+        sizes: Heights and widths of the images that are moved.
     """
 
-    POOL = 4  # overlaps are smooth: a quarter of the resolution does
+    POOL = 4  # overlaps are smooth: a quarter of the resolution does; and peaks this far apart
 
-    def __init__(self, fixed: Tensor, mask: Tensor, largest: tuple[int, int]) -> None:
+    def __init__(self, fixed: Tensor, mask: Tensor, sizes: list[tuple[int, int]]) -> None:
         self.shape = height, width = size_of(fixed)
-        h, w = largest
-        self.size = (_fast(max(height + h // 2 + 1, h)), _fast(max(width + w // 2 + 1, w)))
+        h, w = max(h for h, _ in sizes), max(w for _, w in sizes)
+        # Entry i of a correlation is the shift i - origin: those looked at lie in one piece.
+        self.origin = self._half(h), self._half(w)
+        above, left = self.origin
+        self.size = (
+            _fast(max(height + above + self.POOL, h)),
+            _fast(max(width + left + self.POOL, w)),
+        )
         self.low = (self.size[0] // self.POOL, self.size[1] // self.POOL)
+        around = (left, self.size[1] - width - left, above, self.size[0] - height - above)
+        fixed, mask = F.pad(fixed, around), F.pad(mask, around)
         self.fixed = _spectrum(fixed, self.size)
         power = fixed.square().sum(1, keepdim=True)
         self.sums = _spectrum(self._pool(torch.cat((power, mask, mask), 1)), self.low)
 
-    def __call__(self, moving: Tensor, inside: Tensor) -> Tensor:
-        """Returns the ratios of every shift that keeps the centre of `moving` inside.
+    def __call__(self, moving: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the log-likelihood ratios of the best shifts, and these, on the CPU.
 
         Args:
             moving: ``(B, 2, h, w)`` features.
             inside: ``(B, 1, h, w)``, 0 where `moving` is unknown (and zero).
 
         Returns:
-            ``(B, H, W)``: entry ``[y, x]`` puts the first pixel of `moving`
-            at ``(y - h // 2, x - w // 2)``.
+            ``(B, PEAKS)`` and ``(B, PEAKS, 2)``, (x, y) that its first pixel comes to.
+            They keep its centre inside.
         """
-        (height, width), (h, w) = self.shape, size_of(moving)
+        first = [
+            whole - self._half(side)
+            for whole, side in zip(self.origin, size_of(moving), strict=True)
+        ]
+        (top, left), (height, width) = first, self.shape
         spectrum = (self.fixed * _spectrum(moving, self.size).conj()).sum(1)
         product = cast("Tensor", torch.fft.irfft2(spectrum, s=self.size))
+        product = product[:, top : top + height, left : left + width]
         moved = moving.square().sum(1, keepdim=True)
         other = _spectrum(self._pool(torch.cat((inside, moved, inside), 1)), self.low)
         sums = cast("Tensor", torch.fft.irfft2(self.sums * other.conj(), s=self.low))
-        # Entry i of the small maps is shift 4 i, entry 0 of the large ones shift 0.
-        sums = F.pad(sums * self.POOL**2, (0, 1, 0, 1), mode="circular")
-        big = (self.low[0] * self.POOL + 1, self.low[1] * self.POOL + 1)
-        sums = F.interpolate(sums, big, mode="bilinear", align_corners=True)[..., :-1, :-1]
-        sums = sums.clamp_min(1e-3)
-        correlation = product / (sums[:, 0] * sums[:, 1] + 1e-3).sqrt()
-        maps = log_likelihood_ratio(correlation, sums[:, 2])
-        rows = torch.arange(-(h // 2), height - h // 2, device=moving.device) % self.size[0]
-        columns = torch.arange(-(w // 2), width - w // 2, device=moving.device) % self.size[1]
-        return maps[:, rows][:, :, columns]
+        low = (-(-height // self.POOL) + 1, -(-width // self.POOL) + 1)
+        rows, columns = top // self.POOL, left // self.POOL
+        sums = sums[..., rows : rows + low[0], columns : columns + low[1]] * self.POOL**2
+        powers, others, pixels = sums.clamp_min(1e-3).unbind(1)
+        weight = (pixels / (powers * others + 1e-3))[:, None]
+        big = ((low[0] - 1) * self.POOL + 1, (low[1] - 1) * self.POOL + 1)
+        weight = F.interpolate(weight, big, mode="bilinear", align_corners=True)
+        # As likely as a shift is: its squared correlation times the pixels that it is of.
+        maps = product.clamp_min(0).square() * weight[:, 0, :height, :width]
+        cells, places = F.max_pool2d(maps, self.POOL, ceil_mode=True, return_indices=True)
+        peaks = F.max_pool2d(cells, 3, 1, 1) == cells
+        best, cell = torch.where(peaks, cells, 0.0).flatten(1).topk(PEAKS, 1)
+        place = places.flatten(1).gather(1, cell)
+        y, x = place // width, place % width
+        # Of the overlap at the peak.
+        near = (y + self.POOL // 2) // self.POOL * low[1] + (x + self.POOL // 2) // self.POOL
+        pixels = pixels.flatten(1).gather(1, near)
+        ratios = log_likelihood_ratio((best / pixels).sqrt(), pixels)
+        shifts = torch.stack((x - (self.origin[1] - left), y - (self.origin[0] - top)), -1)
+        return ratios.cpu(), shifts.cpu()
+
+    def _half(self, side: int) -> int:
+        """Returns about the half of a side, a multiple of `POOL`."""
+        return side // (2 * self.POOL) * self.POOL
 
     def _pool(self, maps: Tensor) -> Tensor:
         h, w = size_of(maps)
@@ -184,20 +204,3 @@ def _fast(size: int) -> int:
         if rest == 1:
             return size
         size += 8
-
-
-def _rotated(image: Tensor, rotations: tuple[float, ...]) -> tuple[Tensor, Tensor]:
-    """Returns the image turned by each angle about its centre, and where it is valid."""
-    if rotations == (0.0,):
-        return image, working.inner_mask(image)
-    size = size_of(image)
-    coordinates = geometry.project_grid(_turns(size, rotations).inverse().to(image.device), size)
-    turned = geometry.interpolate(image, coordinates)
-    return turned, geometry.inside(coordinates, size, BORDER).to(turned.dtype)
-
-
-def _turns(size: tuple[int, int], rotations: tuple[float, ...]) -> Tensor:
-    """Returns the rotations about the centre of an image, ``(R, 3, 3)``."""
-    middle = ((size[1] - 1) / 2, (size[0] - 1) / 2)
-    turns = [geometry.similarity_transform(middle, middle, degrees=angle) for angle in rotations]
-    return torch.stack(turns)

@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from umfuse import geometry
-from umfuse.search import features, working
-from umfuse.search.working import WorkingPair, size_of
+from umfuse.search import features
+from umfuse.search.view import fitted_size, size_of
+from umfuse.search.working import WorkingPair
 
 POINTS = 1000  # visible edge points that are followed
 LARGEST_STEP = 6.0  # pixels
@@ -32,16 +33,11 @@ def refine(
         longest: The long side of the infrared image that is worked on, pixels.
         stages: Blur and number of steps, one after the other.
     """
-    image = working.fitted(pair.infrared, longest)
-    grid = size_of(image)
-    reduce = geometry.resize_transform(size_of(pair.infrared), grid)
+    grid = fitted_size(pair.infrared.size, longest)
+    reduce = geometry.resize_transform(pair.infrared.size, grid)
     for sigma, steps in stages:
-        infrared = features.whitened(image, sigma)
-        chosen: list[tuple[Tensor, Tensor]] = []
-        for transform in transforms:
-            picture, mask = working.rendered(pair.visible, reduce @ transform, grid)
-            chosen.append(_strongest(features.whitened(picture, sigma) * mask, POINTS))
-        points, values = (torch.stack(part) for part in zip(*chosen, strict=True))
+        infrared = pair.infrared.features(longest, sigma)
+        points, values = pair.visible.strongest(reduce @ transforms, grid, sigma, POINTS)
         change = maximise(infrared, points, values, steps)
         transforms = reduce.inverse() @ change.cpu().double() @ reduce @ transforms
     return transforms
@@ -147,15 +143,3 @@ def _jacobian(place: Tensor, right: Tensor, down: Tensor) -> Tensor:
     """Returns the derivative of the features by the entries of affine maps, ``(B, N, 2, 6)``."""
     point = F.pad(place, (0, 1), value=1.0)[:, :, None]
     return torch.cat((right[..., None] * point, down[..., None] * point), -1)
-
-
-def _strongest(maps: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Returns the places of the strongest ridges of features, and their values, ``(N, 2)`` each."""
-    energy = maps.square().sum(1)
-    ridge = F.max_pool2d(F.max_pool2d(energy, (1, 3), 1, (0, 1)), (3, 1), 1, (1, 0)) == energy
-    # Ridge points first, then what lies beside them.
-    order = torch.where(ridge, energy, energy * 1e-3).flatten()
-    index = order.topk(min(count, order.numel())).indices
-    width = maps.shape[-1]
-    place = torch.stack((index % width, index // width), -1).float()
-    return place, maps[0].flatten(1)[:, index].T

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from umfuse import geometry
-from umfuse.search import features, likelihood, working
+from umfuse.search import features, likelihood
 from umfuse.search.features import BORDER
 from umfuse.search.working import WorkingPair, size_of
 
@@ -35,8 +35,8 @@ LARGEST_STEP = 0.1  # of the entries of a normalised homography
 
 def refine(pair: WorkingPair, transform: Tensor) -> Tensor:
     """Returns the homography ``(3, 3)`` nearest to a transform that is likeliest a posteriori."""
-    from_visible = geometry.normalising(size_of(pair.visible))
-    from_infrared = geometry.normalising(size_of(pair.infrared))
+    from_visible = geometry.normalising(pair.visible.size)
+    from_infrared = geometry.normalising(pair.infrared.size)
     current, plain = (
         from_infrared @ one @ from_visible.inverse() for one in (transform, pair.plain)
     )
@@ -82,8 +82,8 @@ class _Posterior:
         detail: int,
     ) -> None:
         self.plain, longest = plain, detail * longest
-        infrared = features.whitened(working.fitted(pair.infrared, longest), sigma)
-        visible = features.whitened(working.fitted(pair.visible, round(longest * scale)), sigma)
+        infrared = pair.infrared.features(longest, sigma)
+        visible = pair.visible.features(round(longest * scale), sigma)
         self.size, size = size_of(infrared), size_of(visible)
         self.infrared = features.with_gradients(infrared)
         inner = (..., slice(BORDER, -BORDER, stride), slice(BORDER, -BORDER, stride))

@@ -9,13 +9,14 @@ reason.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from umfuse import geometry
-from umfuse.search import features, working
+from umfuse.search import working
+from umfuse.search.view import fitted_size
 from umfuse.search.working import WorkingPair
 
 SIZE = 320  # pixels of the infrared long side at which candidates are compared
@@ -23,6 +24,7 @@ SIZE = 320  # pixels of the infrared long side at which candidates are compared
 # `FINE` times the size: few pixels would be left to tell its place from chance.
 SMALL_PART, FINE = 0.5, 2
 SIGMA = 1.0
+STRIDE = 2  # pixels of that size from one that is compared to the next: they are blurred
 PIXELS_PER_SAMPLE = 16.0  # neighbouring feature pixels are not independent
 # Weak Gaussian prior: of the log scale, the rotation in degrees, the shift in frames.
 SCALE_SPREAD, ROTATION_SPREAD, SHIFT_SPREAD = 0.5, 8.0, 0.35
@@ -44,19 +46,19 @@ def compare(pair: WorkingPair, transforms: Tensor) -> tuple[Tensor, Tensor]:
         pair: The images.
         transforms: ``(N, 3, 3)``.
     """
-    details = cast("list[int]", detail(pair, transforms).tolist())
-    grounds = {factor: _ground(pair, factor * SIZE) for factor in set(details)}
-    ratios: list[Tensor] = []
-    correlations: list[Tensor] = []
-    for transform, factor in zip(transforms, details, strict=True):
-        fixed, grid, reduce = grounds[factor]
-        image, mask = working.rendered(pair.visible, reduce @ transform, grid)
-        a, b = features.whitened(image, SIGMA) * mask, fixed * mask
-        power = (a.square().sum() * b.square().sum()).sqrt()
-        correlation = (a * b).sum() / (power + 1e-3)
-        ratios.append(log_likelihood_ratio(correlation, mask.sum()))
-        correlations.append(correlation)
-    return torch.stack(ratios).cpu(), torch.stack(correlations).cpu()
+    details = detail(pair, transforms)
+    ratios, correlations = torch.empty(2, len(transforms))
+    for factor in cast("list[int]", details.unique().tolist()):
+        some, longest = details == factor, factor * SIZE
+        grid = fitted_size(pair.infrared.size, longest)
+        reduce = geometry.resize_transform(pair.infrared.size, grid)
+        moved, mask = pair.visible.laid(reduce @ transforms[some], grid, SIGMA, STRIDE)
+        fixed = pair.infrared.features(longest, SIGMA)[..., ::STRIDE, ::STRIDE] * mask
+        power = moved.square().sum((1, 2, 3)) * fixed.square().sum((1, 2, 3))
+        correlation = (moved * fixed).sum((1, 2, 3)) / (power.sqrt() + 1e-3)
+        ratio = log_likelihood_ratio(correlation, STRIDE**2 * mask.sum((1, 2, 3)))
+        ratios[some], correlations[some] = ratio.cpu(), correlation.cpu()
+    return ratios, correlations
 
 
 def detail(pair: WorkingPair, transforms: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def detail(pair: WorkingPair, transforms: Tensor) -> Tensor:
 def default_transforms(pair: WorkingPair) -> Tensor:
     """Returns what claims least: plain resizing, and square pixels that fit or fill, as known."""
     fov, degrees = pair.known.middle
-    (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
+    (height, width), (h, w) = pair.visible.size, pair.infrared.size
     starts = [pair.plain]
     x, y = w / width, h / height
     if abs(math.log(x / y)) > 0.03:
@@ -81,7 +83,7 @@ def default_transforms(pair: WorkingPair) -> Tensor:
 
 def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     """Returns how plausible transforms are before the pictures are compared, ``(N,)``."""
-    (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
+    (height, width), (h, w) = pair.visible.size, pair.infrared.size
     linear = transforms[:, :2, :2]
     turn = torch.rad2deg(
         torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
@@ -106,24 +108,6 @@ def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
 
 def _log_scale(pair: WorkingPair, transforms: Tensor) -> Tensor:
     """Returns the logarithm of the part of the infrared sides that transforms fill, ``(N,)``."""
-    (height, width), (h, w) = working.size_of(pair.visible), working.size_of(pair.infrared)
+    (height, width), (h, w) = pair.visible.size, pair.infrared.size
     area = transforms[:, :2, :2].det().abs().clamp_min(1e-6)
     return (area.sqrt() / (w / width * h / height) ** 0.5).log()
-
-
-class _Ground(NamedTuple):
-    """The infrared image that the visible one is laid on."""
-
-    features: Tensor
-    """``(1, 2, h, w)``, whitened."""
-    grid: tuple[int, int]
-    """h and w."""
-    reduce: Tensor
-    """``(3, 3)``, from pixels of the pair."""
-
-
-def _ground(pair: WorkingPair, longest: int) -> _Ground:
-    infrared = working.fitted(pair.infrared, longest)
-    grid = working.size_of(infrared)
-    reduce = geometry.resize_transform(working.size_of(pair.infrared), grid)
-    return _Ground(features.whitened(infrared, SIGMA), grid, reduce)

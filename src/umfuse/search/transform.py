@@ -12,7 +12,8 @@ from torch import Tensor
 from umfuse.search import correlation, ecc, homography, likelihood, working
 from umfuse.search.correlation import DISTINCT, Grid
 from umfuse.search.known import NOTHING, Known
-from umfuse.search.working import SMALLEST, WorkingPair, size_of
+from umfuse.search.view import SMALLEST, View, size_of
+from umfuse.search.working import WorkingPair
 
 # Sizes are the long side of the image that is searched, in pixels. All values were chosen on the
 # RoadScene train split (benchmarks/search.py), none on a test split.
@@ -149,9 +150,9 @@ class _Pool:
     """
 
     def __init__(self, pair: WorkingPair) -> None:
-        quarters = (torch.rot90(pair.infrared, turn, (2, 3)) for turn in range(4))
-        self.pairs = [WorkingPair(one, pair.visible, pair.known) for one in quarters]
-        self.back = _quarter_turns(size_of(pair.infrared))
+        quarters = [torch.rot90(pair.infrared.image, turn, (2, 3)) for turn in (1, 2, 3)]
+        self.pairs = [pair, *(pair._replace(infrared=View(one)) for one in quarters)]
+        self.back = _quarter_turns(pair.infrared.size)
         self.transforms = torch.empty(0, 3, 3, dtype=torch.float64)
         self.ratios = self.correlations = self.rank = torch.empty(0)
         self.turns = torch.empty(0, dtype=torch.long)

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from umfuse import borders, geometry
-from umfuse.search.features import BORDER
 from umfuse.search.known import NOTHING, Known
+from umfuse.search.view import SMALLEST, View, fitted_size, resized, size_of
 
 WORKING_SIZE = 640  # pixels of the long side; larger images are reduced to it at once
 TINY, ENLARGED = 200, 320  # pixels of the long side: smaller images are enlarged to the other
 CONSTANT = 1e-4  # standard deviation of a luma in [0, 1] that shows nothing, such as a shutter
-SMALLEST = 8  # pixels; below it there is nothing to search
 
 
 class WorkingPair(NamedTuple):
     """The two images at their working size: transforms of the search are between these pixels."""
 
-    infrared: Tensor
-    """``(1, 1, h, w)`` in [0, 1], upright as far as is known."""
-    visible: Tensor
-    """``(1, 1, H, W)`` luma in [0, 1]."""
+    infrared: View
+    """Upright as far as is known."""
+    visible: View
+    """Its luma."""
     known: Known = NOTHING
     """Of the two cameras."""
 
     @property
     def plain(self) -> Tensor:
         """Plain resizing, or what is known: visible pixel to infrared pixel."""
-        return self.known.resized(size_of(self.visible), size_of(self.infrared))
+        return self.known.resized(self.visible.size, self.infrared.size)
 
     def distance(self, transforms: Tensor, other: Tensor) -> Tensor:
         """Returns how far transforms ``(N, 3, 3)`` are from another one, ``(N,)``.
@@ -39,9 +37,9 @@ class WorkingPair(NamedTuple):
         The mean over the corners and the centre of the visible image, as a part of the long side
         of the infrared one.
         """
-        places = geometry.corners(transforms, size_of(self.visible))
-        apart = length(places - geometry.corners(other, size_of(self.visible))).mean(-1)
-        return apart / max(size_of(self.infrared))
+        places = geometry.corners(transforms, self.visible.size)
+        apart = length(places - geometry.corners(other, self.visible.size)).mean(-1)
+        return apart / max(self.infrared.size)
 
 
 class Prepared(NamedTuple):
@@ -78,12 +76,12 @@ def prepared(infrared: Tensor, visible: Tensor, known: Known = NOTHING) -> Prepa
     boxes = borders.content(infrared), borders.content(visible)
     to_infrared, to_visible = (borders.inward(box) for box in boxes)
     infrared, visible = borders.part(infrared, boxes[0]), borders.part(visible, boxes[1])
-    pair = WorkingPair(enlarged(fitted(infrared)), enlarged(fitted(visible)), known)
+    pair = WorkingPair(View(enlarged(fitted(infrared))), View(enlarged(fitted(visible))), known)
     plain = known.resized(size_of(visible), size_of(infrared))
     return Prepared(
         pair,
-        geometry.resize_transform(size_of(visible), size_of(pair.visible)) @ to_visible,
-        geometry.resize_transform(size_of(infrared), size_of(pair.infrared)) @ to_infrared,
+        geometry.resize_transform(size_of(visible), pair.visible.size) @ to_visible,
+        geometry.resize_transform(size_of(infrared), pair.infrared.size) @ to_infrared,
         to_infrared.inverse() @ plain @ to_visible,
     )
 
@@ -93,27 +91,9 @@ def is_constant(luma: Tensor) -> bool:
     return float(borders.part(luma, borders.content(luma)).std()) < CONSTANT
 
 
-def size_of(image: Tensor) -> tuple[int, int]:
-    """Returns height and width."""
-    return image.shape[-2], image.shape[-1]
-
-
 def length(offsets: Tensor) -> Tensor:
     """Returns the lengths of vectors along the last axis."""
     return offsets.square().sum(-1).sqrt()
-
-
-def fitted_size(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    """Returns a size reduced, never enlarged, to a long side."""
-    scale = min(1.0, longest / max(size))
-    return max(SMALLEST, round(size[0] * scale)), max(SMALLEST, round(size[1] * scale))
-
-
-def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns an image at another size, antialiased."""
-    if size_of(image) == size:
-        return image
-    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)
 
 
 def enlarged(image: Tensor) -> Tensor:
@@ -129,36 +109,3 @@ def enlarged(image: Tensor) -> Tensor:
 def fitted(image: Tensor, longest: int = WORKING_SIZE) -> Tensor:
     """Returns an image reduced, never enlarged, to a long side."""
     return resized(image, fitted_size(size_of(image), longest))
-
-
-def inner_mask(image: Tensor) -> Tensor:
-    """Returns 1 for the pixels of an image whose gradients are trusted: ``(1, 1, H, W)``."""
-    mask = torch.zeros(1, 1, *size_of(image), device=image.device)
-    mask[..., BORDER:-BORDER, BORDER:-BORDER] = 1
-    return mask
-
-
-def rendered(visible: Tensor, transform: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Returns the visible image as a transform lays it on the infrared grid, and where it lies.
-
-    Args:
-        visible: ``(1, 1, H, W)``.
-        transform: ``(3, 3)``, visible pixel to pixel of the grid.
-        grid: Height and width.
-
-    Returns:
-        ``(1, 1, *grid)`` each; the mask is 1 where gradients of the image are trusted.
-    """
-    shape = size_of(visible)
-    corner = geometry.corners(transform, shape)
-    across, down = corner[[1, 3]] - corner[[0, 2]], corner[[2, 3]] - corner[[0, 1]]
-    x, y = float(length(across).mean()) / shape[1], float(length(down).mean()) / shape[0]
-    # Reduced first to the resolution it will have, or sampling would alias.
-    size = (
-        min(shape[0], max(SMALLEST, round(shape[0] * y))),
-        min(shape[1], max(SMALLEST, round(shape[1] * x))),
-    )
-    back = (transform @ geometry.resize_transform(shape, size).inverse()).inverse()
-    coordinates = geometry.project_grid(back.to(visible.device), grid)
-    image = geometry.interpolate(resized(visible, size), coordinates)
-    return image, geometry.inside(coordinates, size, BORDER).to(image.dtype)
