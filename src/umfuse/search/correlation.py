@@ -15,7 +15,6 @@ from umfuse.search.view import SMALLEST, View, inner_mask, size_of
 from umfuse.search.working import WorkingPair
 
 SIGMA = 0.8
-SCALE_STEP = 1.08  # half a step moves the end of a half frame of 80 px by 3 px, within reach
 PEAKS = 3  # peaks kept per scale, aspect and rotation
 DISTINCT = 0.05  # of the infrared long side: closer candidates are one
 
@@ -31,6 +30,8 @@ class Grid(NamedTuple):
         aspects: Pixel aspects; the raw RoadScene pairs need 0.93 to 1.14, and a coarse grid
             forgives them.
         peaks: Distinct ones that are returned.
+        step: From one scale to the next: half a step moves the end of a half frame of 80 px by
+            3 px, which is within reach.
     """
 
     longest: int
@@ -38,6 +39,7 @@ class Grid(NamedTuple):
     scales: tuple[float, float] = (0.5, 2.0)
     aspects: tuple[float, ...] = (0.9, 1.0, 1.11)
     peaks: int = 8
+    step: float = 1.08
 
 
 def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
@@ -50,7 +52,7 @@ def candidates(pair: WorkingPair, grid: Grid) -> Tensor:
     (height, width), (h, w) = pair.visible.size, pair.infrared.size
     low = grid.scales[0] * min(w / width, h / height)
     high = grid.scales[1] * max(w / width, h / height)
-    steps = max(1, math.ceil(math.log(high / low) / math.log(SCALE_STEP)))
+    steps = max(1, math.ceil(math.log(high / low) / math.log(grid.step)))
     scales = [low * (high / low) ** (step / steps) for step in range(steps + 1)]
     # The image with the smaller field of view moves over the other one.
     inner = [scale for scale in scales if width * scale * height * scale <= w * h]

@@ -19,7 +19,8 @@ from torch import Tensor
 from umfuse import geometry
 from umfuse.search import features, likelihood
 from umfuse.search.features import BORDER
-from umfuse.search.working import WorkingPair, size_of
+from umfuse.search.view import size_of, turned
+from umfuse.search.working import WorkingPair
 
 # One after the other: infrared long side, blur, stride of the points, largest number of steps.
 STAGES = ((320, 1.3, 2, 10), (320, 0.8, 2, 10), (480, 0.8, 2, 8))
@@ -43,8 +44,7 @@ def refine(pair: WorkingPair, transform: Tensor) -> Tensor:
     current = current / current[2, 2]
     detail = int(likelihood.detail(pair, transform[None]))
     for longest, sigma, stride, steps in STAGES:
-        scale = float(current[:2, :2].det().abs().sqrt())
-        posterior = _Posterior(pair, plain, longest, sigma, stride, scale, detail)
+        posterior = _Posterior(pair, plain, longest, sigma, stride, current, detail)
         current = _maximise(posterior, current, steps)
     return from_infrared.inverse() @ current @ from_visible
 
@@ -67,7 +67,8 @@ class _Posterior:
         longest: The long side of the infrared image, pixels.
         sigma: Blur of the features, pixels.
         stride: Pixels from one visible point to the next.
-        scale: Normalised infrared over normalised visible: both images are looked at at one scale.
+        start: ``(3, 3)`` normalised, near to what will be asked for: both images are looked at at
+            one scale, and the features of the visible one turned, as this one has them.
         detail: By how much sizes are multiplied, as `likelihood.detail` has it.
     """
 
@@ -78,11 +79,12 @@ class _Posterior:
         longest: int,
         sigma: float,
         stride: int,
-        scale: float,
+        start: Tensor,
         detail: int,
     ) -> None:
         self.plain, longest = plain, detail * longest
         infrared = pair.infrared.features(longest, sigma)
+        scale = float(start[:2, :2].det().abs().sqrt())  # to normalised infrared points
         visible = pair.visible.features(round(longest * scale), sigma)
         self.size, size = size_of(infrared), size_of(visible)
         self.infrared = features.with_gradients(infrared)
@@ -91,7 +93,8 @@ class _Posterior:
         normalise = geometry.normalising(size).to(place)
         # All that follows is of N visible points: (2, N) each.
         self.points = geometry.project(normalise, place)[0].flatten(1)
-        self.values = visible[inner][0].flatten(1)
+        values = visible[inner].flatten(2).movedim(1, -1)
+        self.values = turned(values, start[None, :2, :2])[0].T
         self.samples = (stride * detail * likelihood.SIZE / max(self.size)) ** 2 / PIXELS_PER_TERM
         self.to_pixel = geometry.normalising(self.size).inverse().to(place)
         x, y = self.points

@@ -19,12 +19,13 @@ from umfuse.search.working import WorkingPair
 # RoadScene train split (benchmarks/search.py), none on a test split.
 # Upright cameras of like fields of view deserve a fine grid; turned ones are found on a coarse one,
 # which forgives the angle between two steps, and refined like the others.
-NARROW = (Grid(216, (0.0,)), Grid(112, (-8.0, -4.0, 4.0, 8.0)))
+COARSE = 1.12  # from one scale to the next
+NARROW = (Grid(216, (0.0,)), Grid(112, (-8.0, -4.0, 4.0, 8.0), step=COARSE))
 # Where these have no clear answer: fields of view far apart, and cameras turned further.
 WIDE = (
     Grid(384, (0.0,), (2.0, 4.2), (1.0,), 4),
     Grid(640, (0.0,), (0.24, 0.5), (1.0,), 8),
-    Grid(112, (-20.0, -16.0, -12.0, 12.0, 16.0, 20.0), (0.5, 2.0), (1.0,), 4),
+    Grid(112, (-20.0, -16.0, -12.0, 12.0, 16.0, 20.0), (0.5, 2.0), (1.0,), 4, COARSE),
 )
 TURNED = Grid(160, (0.0,), (0.5, 2.0), (1.0,), 4)  # beside a quarter turn
 FIRST = 2  # candidates of a grid that are refined before the others

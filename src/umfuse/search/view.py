@@ -84,7 +84,7 @@ class View:
             coordinates = geometry.project(back.to(every.device), every)
             mask = geometry.inside(coordinates, size, BORDER).to(every.dtype)
             moved = geometry.interpolate(seen, coordinates).movedim(1, -1)
-            moved = turned(moved, transforms[some], self.size).movedim(-1, 1)
+            moved = turned(moved, _linear(transforms[some], self.size)).movedim(-1, 1)
             laid[some], masks[some] = moved * mask, mask
         return laid, masks
 
@@ -112,7 +112,8 @@ class View:
             on = geometry.inside(seen.movedim(-1, 0)[None], grid, 0)[0, 0]
             first = on * torch.arange(number, 0, -1, device=on.device)
             index = first.topk(min(count, number)).indices
-            chosen = turned(points.values.expand(batch, -1, 2), transforms[some], self.size)
+            linear = _linear(transforms[some], self.size)
+            chosen = turned(points.values.expand(batch, -1, 2), linear)
             chosen = (chosen * on[..., None]).gather(1, index[..., None].expand(-1, -1, 2))
             places[some, : index.shape[1]] = seen.gather(1, index[..., None].expand(-1, -1, 2))
             values[some, : index.shape[1]] = chosen
@@ -135,23 +136,21 @@ class View:
         It is near to what transforms make of it, and never above its own.
         """
         longest = max(self.size)
-        area = _frames(transforms, self.size).det().abs()
+        area = _linear(transforms, self.size).det().abs()
         steps = (area.clamp_min(1e-12).log() / (-2 * torch.tensor(RUNG).log())).round().clamp_min(0)
         for step in cast("list[float]", steps.unique().tolist()):
             yield (steps == step).nonzero()[:, 0], max(SMALLEST, round(longest * RUNG**-step))
 
 
-def turned(features: Tensor, transforms: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns features of an image as it looks turned, or mirrored, by transforms.
+def turned(features: Tensor, linear: Tensor) -> Tensor:
+    """Returns features of an image as it looks turned, or mirrored, by linear maps.
 
     Args:
         features: ``(N, ..., 2)``.
-        transforms: ``(N, 3, 3)``, from pixels of the image.
-        size: Height and width of the image.
+        linear: ``(N, 2, 2)``, of the places of the image.
     """
-    frames = _frames(transforms, size)
-    side = frames.det().sign()  # -1 where the image is mirrored
-    right, down = frames[..., 0], frames[..., 1] * side[:, None]
+    side = linear.det().sign()  # -1 where the image is mirrored
+    right, down = linear[..., 0], linear[..., 1] * side[:, None]
     angle = 2 * torch.atan2(right[:, 1] - down[:, 0], right[:, 0] + down[:, 1])
     shape = (-1, *[1] * (features.ndim - 2))
     cos, sin, side = (x.to(features).view(shape) for x in (angle.cos(), angle.sin(), side))
@@ -160,7 +159,7 @@ def turned(features: Tensor, transforms: Tensor, size: tuple[int, int]) -> Tenso
     return torch.stack((x * cos - y * sin, x * sin + y * cos), -1)
 
 
-def _frames(transforms: Tensor, size: tuple[int, int]) -> Tensor:
+def _linear(transforms: Tensor, size: tuple[int, int]) -> Tensor:
     """Returns what transforms make of a step to the right and down, on the mean: ``(N, 2, 2)``."""
     place = geometry.corners(transforms, size)
     right = (place[:, [1, 3]] - place[:, [0, 2]]).mean(1) / (size[1] - 1)
