@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -98,15 +98,21 @@ def find_transform(infrared: Tensor, visible: Tensor, known: Known = NOTHING) ->
 
 
 def _searched(pair: WorkingPair) -> _Pool:
-    """Returns what was looked at: the narrow grids, and wider ones if these have no answer."""
+    """Returns what was looked at, what is likelier and cheaper first, until there is an answer."""
     pool = _Pool(pair)
     narrow, wide, turned = _grids(pair.known)
-    pool.explore(0, _starts(pair, narrow, likelihood.default_transforms(pair)))
-    if pool.confidence < SURE:
-        pool.explore(0, _starts(pair, wide))
-    if pool.confidence < SURE:
-        for turn in (1, 2, 3):
-            pool.explore(turn, _starts(pool.pairs[turn], turned))
+    pool.explore(likelihood.default_transforms(pair))
+    for grid in narrow:
+        if not pool.clear and pool.confidence < SURE:
+            found = pool.candidates(grid)
+            pool.explore(found[:FIRST])
+            if len(found) > FIRST and not pool.clear:
+                pool.explore(found[FIRST:])
+    if pool.confidence < SURE and wide:
+        pool.explore(torch.cat([pool.candidates(grid) for grid in wide]))
+    if pool.confidence < SURE and turned:
+        beside = [pool.candidates(grid, turn) for turn in (1, 2, 3) for grid in turned]
+        pool.explore(torch.cat(beside))
     pool.refine()
     return pool
 
@@ -157,26 +163,33 @@ class _Pool:
         self.transforms = torch.empty(0, 3, 3, dtype=torch.float64)
         self.ratios = self.correlations = self.rank = torch.empty(0)
         self.turns = torch.empty(0, dtype=torch.long)
-        self.add(0, pair.plain[None])
+        self.add(pair.plain[None])
         self.plain = float(self.ratios[0])
 
-    def add(self, turn: int, found: Tensor) -> None:
-        """Takes transforms ``(N, 3, 3)`` to the infrared pixels of one of the pairs."""
-        pair = self.pairs[turn]
-        ratios, correlations = likelihood.compare(pair, found)
-        rank = ratios + likelihood.log_prior(pair, found)
-        self.transforms = torch.cat((self.transforms, self.back[turn] @ found))
+    def add(self, found: Tensor) -> None:
+        """Takes transforms ``(N, 3, 3)``, visible to infrared pixel."""
+        ratios, correlations = likelihood.compare(self.pairs[0], found)
+        turns = _quarters(found)
+        rank = ratios.clone()
+        for turn in cast("list[int]", turns.unique().tolist()):
+            some = turns == turn
+            rank[some] += likelihood.log_prior(
+                self.pairs[turn], self.back[turn].inverse() @ found[some]
+            )
+            rank[some] += likelihood.UNLIKELY if turn else 0.0
+        self.transforms = torch.cat((self.transforms, found))
         self.ratios = torch.cat((self.ratios, ratios))
         self.correlations = torch.cat((self.correlations, correlations))
-        self.rank = torch.cat((self.rank, rank + (likelihood.UNLIKELY if turn else 0.0)))
-        self.turns = torch.cat((self.turns, torch.full((len(found),), turn)))
+        self.rank = torch.cat((self.rank, rank))
+        self.turns = torch.cat((self.turns, turns))
 
-    def explore(self, turn: int, starts: Iterable[Tensor]) -> None:
-        """Refines starts, one group after the other, until one is clear."""
-        for group in starts:
-            self.add(turn, _refined(self.pairs[turn], group))
-            if float(self.rank.max()) >= CLEAR:
-                return
+    def explore(self, starts: Tensor) -> None:
+        """Takes what transforms ``(N, 3, 3)`` lead to."""
+        self.add(_refined(self.pairs[0], starts))
+
+    def candidates(self, grid: Grid, turn: int = 0) -> Tensor:
+        """Returns the likeliest transforms of a grid beside quarter turns, ``(N, 3, 3)``."""
+        return self.back[turn] @ correlation.candidates(self.pairs[turn], grid)
 
     def refine(self) -> None:
         """Refines the best transforms to homographies."""
@@ -187,7 +200,12 @@ class _Pool:
         # Two starts that met at one place end at one place.
         apart = float(pair.distance(there[1:], there[0])) > 0.2 * DISTINCT
         found = [homography.refine(pair, one) for one in there[: 1 + apart]]
-        self.add(turn, torch.stack(found))
+        self.add(self.back[turn] @ torch.stack(found))
+
+    @property
+    def clear(self) -> bool:
+        """Whether one of the transforms needs no other to be compared with."""
+        return float(self.rank.max()) >= CLEAR
 
     @property
     def best(self) -> int:
@@ -224,17 +242,11 @@ def _quarter_turns(size: tuple[int, int]) -> Tensor:
     )
 
 
-def _starts(
-    pair: WorkingPair, grids: Sequence[Grid], first: Tensor | None = None
-) -> Iterator[Tensor]:
-    """Yields transforms to refine, ``(N, 3, 3)`` each, what is likelier and cheaper first."""
-    if first is not None:
-        yield first
-    for grid in grids:
-        found = correlation.candidates(pair, grid)
-        yield found[:FIRST]
-        if len(found) > FIRST:
-            yield found[FIRST:]
+def _quarters(transforms: Tensor) -> Tensor:
+    """Returns which of `_quarter_turns` is nearest to transforms ``(N, 3, 3)``: ``(N,)``."""
+    linear = transforms[:, :2, :2] / transforms[:, 2:, 2:]
+    angle = torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
+    return (angle / (math.pi / 2)).round().long() % 4
 
 
 def _refined(pair: WorkingPair, starts: Tensor) -> Tensor:
@@ -245,8 +257,8 @@ def _refined(pair: WorkingPair, starts: Tensor) -> Tensor:
         group, small, middle = starts[details == factor], factor * SMALL_SIZE, factor * MIDDLE_SIZE
         # Two ways up: directly, and by way of a smaller picture, whose hills are wider.
         wide = ecc.refine(pair, group, small, ((1.2, 12),))
-        found.append(ecc.refine(pair, group, middle, ((1.5, 12), (1.0, 8))))
-        found.append(ecc.refine(pair, wide, middle, ((1.0, 8),)))
+        group = ecc.refine(pair, group, middle, ((1.5, 12),))
+        found.append(ecc.refine(pair, torch.cat((group, wide)), middle, ((1.0, 8),)))
     return torch.cat(found)
 
 
