@@ -32,6 +32,7 @@ FIRST = 2  # candidates of a grid that are refined before the others
 SMALL_SIZE = 160
 MIDDLE_SIZE = 320
 CLEAR = 150.0  # log posterior that ends the search; wrong places had up to 125
+LIKELY = 35.0  # the same of what stands out from all others of a fine grid
 ENOUGH = 10.0  # log posterior below which nothing is moved
 SURE = 0.9  # confidence of the narrow search that makes the wide one needless
 ANGLE_STEP = 4.0  # degrees, of rotations that are known
@@ -103,11 +104,13 @@ def _searched(pair: WorkingPair) -> _Pool:
     narrow, wide, turned = _grids(pair.known)
     pool.explore(likelihood.default_transforms(pair))
     for grid in narrow:
-        if not pool.clear and pool.confidence < SURE:
+        if not pool.clear:
             found = pool.candidates(grid)
             pool.explore(found[:FIRST])
             if len(found) > FIRST and not pool.clear:
                 pool.explore(found[FIRST:])
+        if pool.settled:
+            break
     if pool.confidence < SURE and wide:
         pool.explore(torch.cat([pool.candidates(grid) for grid in wide]))
     if pool.confidence < SURE and turned:
@@ -206,6 +209,12 @@ class _Pool:
     def clear(self) -> bool:
         """Whether one of the transforms needs no other to be compared with."""
         return float(self.rank.max()) >= CLEAR
+
+    @property
+    def settled(self) -> bool:
+        """Whether the best transform stands out from all that a fine grid has found."""
+        best = float(self.rank[self.best])
+        return best >= CLEAR or best >= LIKELY and best >= 3 * self.runner_up
 
     @property
     def best(self) -> int:
