@@ -214,7 +214,7 @@ class _Pool:
     def settled(self) -> bool:
         """Whether the best transform stands out from all that a fine grid has found."""
         best = float(self.rank[self.best])
-        return best >= CLEAR or best >= LIKELY and best >= 3 * self.runner_up
+        return best >= CLEAR or (best >= LIKELY and best >= 3 * self.runner_up)
 
     @property
     def best(self) -> int:

@@ -1,4 +1,4 @@
-"""A pair at the size that it is searched at, and one of its images as a transform lays it."""
+"""A pair at the size that it is searched at, and the way to it and back."""
 
 from __future__ import annotations
 
