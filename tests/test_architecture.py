@@ -50,7 +50,7 @@ MAY_IMPORT = {
         *("api", "images", "networks", "pipeline", "registering", "registration", "resampling"),
         *("search", "sources"),
     },
-    "search": {"search"},
+    "search": {"devices", "search"},
     "sources": {"files", "images"},
     "ui": {
         *("api", "demo", "devices", "draw", "files", "images", "pipeline", "registration"),

@@ -431,6 +431,24 @@ def test_help_does_not_wait_for_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_threads_of_a_command_do_not_spin_while_they_wait():
+    code = (
+        "import os, umfuse.cli\n"
+        "umfuse.cli.main(['weights', 'list'])\n"
+        "print(os.environ['OMP_WAIT_POLICY'])"
+    )
+    for said, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
+        environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | said
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert run.stdout.split()[-1] == expected
+
+
 def test_module_is_the_command():
     run = subprocess.run(
         [sys.executable, "-m", "umfuse", "--version"], capture_output=True, text=True, check=True

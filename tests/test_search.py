@@ -77,6 +77,24 @@ def test_a_pair_that_is_clear_at_once_is_not_searched(monkeypatch):
     assert found.confidence > 0.9
 
 
+def test_a_search_takes_one_thread_and_leaves_the_others(monkeypatch):
+    counts = []
+
+    def looked(pair):
+        counts.append(torch.get_num_threads())
+        raise RuntimeError("enough")
+
+    image, before = scene(6), torch.get_num_threads()
+    monkeypatch.setattr("umfuse.search.transform._searched", looked)
+    torch.set_num_threads(3)
+    try:
+        with pytest.raises(RuntimeError, match="enough"):
+            find_transform(thermal(image), image)
+        assert (counts, torch.get_num_threads()) == ([1], 3)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("clear", [True, False])
 def test_only_clear_pictures_move_a_pair_that_is_nearly_aligned(clear):
     size = (240, 320)

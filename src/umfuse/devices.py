@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from typing import Any, cast
 
 import torch
@@ -35,6 +36,24 @@ def has_bf16(kind: str) -> bool:
     ask = cast("Callable[[], dict[str, Any]]", getattr(torch.cpu, "get_capabilities", dict))
     capabilities = ask()  # nothing is known before torch 2.11
     return kind == "cpu" and bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextlib.contextmanager
+def one_thread() -> Generator[None]:
+    """Runs what is of many small operations on one thread of the processor.
+
+    More are no faster there, and wait for each other where another program is busy: ten times as
+    long was seen.
+    """
+    count = torch.get_num_threads()
+    if count == 1:  # setting it is not free
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

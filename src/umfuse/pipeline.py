@@ -111,8 +111,9 @@ class Umfuse(Pretrained):
         self.cpstn = Cpstn(config.cpstn) if cpstn else None
         sizes = config.mrrn
         self.mrrn = Mrrn(sizes) if isinstance(sizes, MrrnConfig) else Matcher(sizes)
+        self.difn = Difn(config.difn)
         # Its many narrow convolutions take a third less time so on a processor.
-        self.difn = Difn(config.difn).to(memory_format=torch.channels_last)
+        self.difn.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision: Precision = "auto"
 
     @property

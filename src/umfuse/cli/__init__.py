@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after the program's name; None means those of this process.
     """
+    if "torch" not in sys.modules:
+        # Threads that spin while they wait take the time of whatever else is running.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = _parser()
     options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     level = logging.WARNING - 10 * min(2, options.verbose)

@@ -9,6 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from umfuse import devices
 from umfuse.search import correlation, ecc, homography, likelihood, working
 from umfuse.search.correlation import DISTINCT, Grid
 from umfuse.search.known import NOTHING, Known
@@ -85,7 +86,8 @@ def find_transform(infrared: Tensor, visible: Tensor, known: Known = NOTHING) ->
         plain = known.transform(size, target)
         return SearchResult(plain, 0.0, 0.0, 0.0, 0.0, 0.0)
     ready = working.prepared(known.upright(ir), vis, known)
-    with torch.autocast(vis.device.type, enabled=False):  # geometry in bfloat16 is off by pixels
+    # Geometry in bfloat16 is off by pixels.
+    with torch.autocast(vis.device.type, enabled=False), devices.one_thread():
         pool = _searched(ready.pair)
     best = pool.best
     return SearchResult(
