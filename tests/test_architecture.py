@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "umfuse"
 
 # The ground floor, on which every room stands.
-GROUND = {"borders", "dtypes", "filters", "geometry", "lfs", "missing"}
+GROUND = {"borders", "dtypes", "filters", "geometry", "lfs", "missing", "tiles"}
 # A module may import what its room lists, and the ground floor, which imports nothing of umfuse.
 MAY_IMPORT = {
     "__init__": {"api", "config", "metrics", "pipeline", "registration", "rig", "weights"},
@@ -31,6 +31,7 @@ MAY_IMPORT = {
         "weights",
     },
     "files": {"files"},
+    "fusing": {"networks", "resampling", "search"},
     "images": {"files", "picture", "ranges"},
     "matching": set(),
     "metrics": {"metrics"},
@@ -38,7 +39,9 @@ MAY_IMPORT = {
     "pairing": set(),
     "config": {"networks"},
     "picture": {"files"},
-    "pipeline": {"config", "devices", "networks", "pretrained", "resampling", "search"},
+    "pipeline": {
+        *("config", "devices", "fusing", "networks", "pretrained", "resampling", "search"),
+    },
     "pretrained": {"card", "config", "weights"},
     "publishing": {"card", "weights"},
     "ranges": {"files"},

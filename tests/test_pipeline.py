@@ -9,7 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.overrides import TorchFunctionMode
 
-from umfuse import filters, geometry, pipeline, search
+from umfuse import filters, geometry, search, tiles
 from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
 from umfuse.pipeline import Umfuse
@@ -197,7 +197,7 @@ def test_tiles_give_what_the_whole_image_gives(model, monkeypatch, size):
     infrared, visible = picture(*size, seed=1), picture(*size, seed=2)
     place = geometry.identity_grid(*size)
     whole = model.fuse(infrared, visible, place).detach()
-    monkeypatch.setattr(pipeline, "TILE", 64)
+    monkeypatch.setattr(tiles, "TILE", 64)
     with torch.no_grad():
         tiled = model.fuse(infrared, visible, place)
         torch.testing.assert_close(tiled, whole, atol=1e-6, rtol=0)

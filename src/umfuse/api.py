@@ -21,7 +21,7 @@ from umfuse.images import AnyImage, Band, Channels, ImageLike, Picture, Range
 from umfuse.matching import PointMatcher
 from umfuse.picture import Form
 from umfuse.pipeline import DOUBTFUL, Precision, Umfuse
-from umfuse.registration import Registration, RegistrationError
+from umfuse.registration import Registration, RegistrationError, places
 from umfuse.search import Known
 
 logger = logging.getLogger(__name__)
@@ -290,7 +290,7 @@ def fuse(
         fused = model.fuse_content(
             infrared.luma.to(model.device),
             visible.luma.to(model.device),
-            used.tensor(model.device),
+            places(used, model.device),
             used.content,
             None if infrared.missing is None else infrared.missing.to(model.device),
         )

@@ -26,8 +26,8 @@ def luma(image: Tensor) -> Tensor:
     """Returns the BT.601 luma ``(B, 1, H, W)`` of a grey or RGB image ``(B, 1 or 3, H, W)``."""
     if image.shape[1] == 1:
         return image
-    weights = image.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    return (image * weights).sum(1, keepdim=True)
+    red, green, blue = (image[:, channel : channel + 1] for channel in range(3))
+    return (0.299 * red).add(green, alpha=0.587).add(blue, alpha=0.114)
 
 
 def gaussian(size: int, sigma: float) -> tuple[float, ...]:

@@ -46,6 +46,29 @@ def identity_grid(
     # torch.arange keeps height and width symbolic in torch.export; torch.linspace does not.
     x = torch.arange(width, device=device, dtype=dtype)
     y = torch.arange(height, device=device, dtype=dtype)
+    return _grid(x, y)
+
+
+def part_of_grid(
+    size: tuple[int, int], rows: slice, columns: slice, device: torch.device | str | None = None
+) -> Tensor:
+    """Returns the coordinates of some pixels of a grid, ``(1, 2, h, w)`` float32.
+
+    Args:
+        size: Height and width of the whole grid.
+        rows: Which of its rows.
+        columns: Which of its columns.
+        device: Where they are made.
+    """
+    x, y = (
+        torch.arange(*part.indices(length), device=device, dtype=torch.float32)
+        for part, length in ((columns, size[1]), (rows, size[0]))
+    )
+    return _grid(x, y)
+
+
+def _grid(x: Tensor, y: Tensor) -> Tensor:
+    height, width = y.shape[0], x.shape[0]  # symbols where they are exported, unlike len
     return torch.stack((x.expand(height, width), y[:, None].expand(height, width)))[None]
 
 
@@ -181,6 +204,18 @@ def resize_field(displacement: Tensor, size: tuple[int, int]) -> Tensor:
     resized = F.interpolate(displacement.float(), size, mode="bilinear", align_corners=False)
     x, y = resized.unbind(1)
     return torch.stack((x * (size[1] / width), y * (size[0] / height)), 1)
+
+
+def field_at(displacement: Tensor, size: tuple[int, int], points: Tensor) -> Tensor:
+    """Returns what a displacement adds at points of a finer grid over the same image.
+
+    Args:
+        displacement: ``(1, 2, h, w)``, pixels of the finer grid.
+        size: Height and width of that grid.
+        points: ``(1, 2, H, W)``, its pixels, also between and beside them.
+    """
+    height, width = displacement.shape[-2:]
+    return interpolate(displacement, project(resize_transform(size, (height, width)), points))
 
 
 def resize_transform(source: tuple[int, int], target: tuple[int, int]) -> Tensor:

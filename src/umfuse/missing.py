@@ -35,6 +35,8 @@ def masked(array: Array, value: float | None) -> Array:
 
 def of_array(array: Array) -> tuple[NDArray[np.bool_], float]:
     """Returns which pixels of ``(H, W, C)`` are masked or NaN, and what is to stand there."""
+    if array.dtype.kind != "f" and not isinstance(array, np.ma.MaskedArray):
+        return np.zeros(array.shape[:2], dtype=bool), 0.0
     found, blank = np.ma.getmaskarray(array), 0.0
     if array.dtype.kind == "f":
         found, blank = found | np.isnan(np.ma.getdata(array)), np.nan

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import dtypes, filters
+from umfuse import dtypes, filters, tiles
 from umfuse.dtypes import DType
 from umfuse.files import NOTHING, Array, Metadata, declare_nodata, save
 
@@ -100,26 +101,25 @@ class Picture:
         return int(self.values.shape[2]), int(self.values.shape[3])
 
     @cached_property
-    def _unit(self) -> Tensor:
-        return ((self.values - self.low) / self.span).clamp(0, 1)
-
-    @cached_property
     def luma(self) -> Tensor:
         """Brightness in [0, 1] within the range, float32 (B, 1, H, W); BT.601 for colour."""
-        return filters.luma(self._unit)
+        luma = torch.empty_like(self.values[:, :1])
+        for rows in tiles.bands(self.size):
+            luma[:, :, rows] = filters.luma(self._unit(rows))
+        return luma
 
-    @cached_property
+    @property
     def chroma(self) -> Tensor | None:
         """BT.601 (Cb, Cr) in [-0.5, 0.5], float32 (B, 2, H, W); None for a grey picture."""
         if self.channels == 1:
             return None
-        red, blue = self._unit[:, 0:1], self._unit[:, 2:3]
-        return torch.cat([(blue - self.luma) / 1.772, (red - self.luma) / 1.402], dim=1)
+        unit, luma = self._unit(), self.luma
+        return torch.cat([(unit[:, 2:] - luma) / 1.772, (unit[:, :1] - luma) / 1.402], dim=1)
 
-    @cached_property
+    @property
     def rgb(self) -> Tensor:
         """Colour in [0, 1] within the range, float32 (B, 3, H, W); grey is replicated."""
-        return self._unit.expand(-1, 3, -1, -1)
+        return self._unit().expand(-1, 3, -1, -1)
 
     def give_back(self, planes: Tensor, missing: Tensor | None = None) -> AnyImage:
         """Pixels in the units of the input -> the kind, dtype, layout and device that came in.
@@ -150,12 +150,7 @@ class Picture:
                 f"expected one image, because one came in, got a batch of {planes.shape[0]}; "
                 "give the images back one by one"
             )
-        lowest, highest = dtypes.limits(self.form.dtype)
-        planes = planes.detach().float()
-        if dtypes.is_integer(self.form.dtype):
-            planes = planes.round()
-        lost = None if missing is None else missing.expand(-1, self.channels, -1, -1)
-        return _to_form(planes.clamp(lowest, highest), lost, self.form)
+        return self._given(lambda rows: planes[:, :, rows].detach(), planes, missing)
 
     def fused(self, luma: Tensor) -> AnyImage:
         """A new luma with this picture's own colour -> the kind and dtype that came in.
@@ -178,14 +173,49 @@ class Picture:
                 f"expected a luma of shape {tuple(self.luma.shape)}, got {tuple(luma.shape)}; "
                 "resample it to the grid of this picture first"
             )
-        unit = luma.detach().to(self.values.device, torch.float32).clamp(0, 1)
-        if self.chroma is not None:
-            colour = self._unit - self.luma
-            room = torch.where(colour > 0, 1 - unit, unit)
-            share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
-            unit = unit + share * colour
-        values = unit.clamp(0, 1) * self.span + self.low
-        return self.give_back(self._with_alpha(values), self.missing)
+
+        def band(rows: slice) -> Tensor:
+            unit = luma[:, :, rows].detach().to(self.values.device, torch.float32).clamp(0, 1)
+            if self.channels > 1:
+                colour = self._unit(rows) - self.luma[:, :, rows]
+                room = torch.where(colour > 0, 1 - unit, unit)
+                share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
+                unit = unit + share * colour
+            values = unit.clamp(0, 1) * self.span + self.low
+            if self.alpha is None:
+                return values
+            return torch.cat([values, self.alpha[:, :, rows]], dim=1)
+
+        return self._given(band, luma, self.missing)
+
+    def _unit(self, rows: slice = slice(None)) -> Tensor:
+        """Returns some rows, or all, with the ends of the range as 0 and 1."""
+        return (self.values[:, :, rows] - self.low).div_(self.span).clamp_(0, 1)
+
+    def _given(
+        self, band: Callable[[slice], Tensor], like: Tensor, missing: Tensor | None
+    ) -> AnyImage:
+        """Returns pixels as they came, of which no more than a band is there in float32.
+
+        Args:
+            band: Returns the rows of a band, in the units of the input.
+            like: Tells how many images there are and of what size.
+            missing: As in `give_back`.
+        """
+        form, size = self.form, (like.shape[-2], like.shape[-1])
+        lowest, highest = dtypes.limits(form.dtype)
+        count = self.channels + (self.alpha is not None)
+        target = _Target(form, (len(like), count, *size), masked=missing is not None)
+        for rows in tiles.bands(size):
+            planes = band(rows).float()
+            if dtypes.is_integer(form.dtype):
+                planes = planes.round()
+            lost = None
+            if missing is not None:
+                lost = torch.zeros_like(planes, dtype=torch.bool)
+                lost[:, : self.channels] = missing[:, :, rows]
+            target.put(rows, planes.clamp(lowest, highest), lost)
+        return target.image()
 
     def _with_alpha(self, values: Tensor) -> Tensor:
         return values if self.alpha is None else torch.cat([values, self.alpha], dim=1)
@@ -198,47 +228,73 @@ def _exchanged(planes: Planes) -> Planes:
     return planes[..., [2, 1, 0, *range(3, planes.shape[-3])], :, :]
 
 
-def _to_form(planes: Tensor, lost: Tensor | None, form: Form) -> AnyImage:
-    """Returns pixels (B, C, H, W) that are rounded and clipped already in another form.
+class _Target:
+    """Pixels of another form, band by band, and the image that they become.
 
     Args:
-        planes: Colours in the order of RGB, and alpha if there is one.
-        lost: Which numbers of the colours are blank, bool (B, C without alpha, H, W).
         form: Which one.
+        shape: (B, C, H, W); alpha is the last channel if there is one.
+        masked: Whether some pixels are blank.
     """
-    gone = None
-    if lost is not None:
-        gone = torch.zeros_like(planes, dtype=torch.bool)
-        gone[:, : lost.shape[1]] = lost
-    if form.channels == "bgr":
-        planes, gone = _exchanged(planes), None if gone is None else _exchanged(gone)
-    if isinstance(form.dtype, torch.dtype):
-        if form.dtype == torch.uint64:  # as the int64 of the same bits
-            planes = torch.where(planes < 2.0**63, planes, planes - 2.0**64)
-        # There is no direct way from float32 to uint16 on every device.
-        planes = planes.to(torch.int64 if dtypes.is_integer(form.dtype) else form.dtype)
-        if gone is not None:
-            planes = planes.masked_fill(gone, form.blank)
-        planes = planes.to(form.device, form.dtype)
-        if form.layout == "BCHW":
-            return planes
-        return planes[0, 0] if form.layout == "HW" else planes[0]
-    array = _channels_last(planes, form).astype(form.dtype)
-    mask = np.ma.nomask if gone is None else _channels_last(gone, form)
-    if gone is not None:
-        array[mask] = form.blank
-    if form.masked:
-        return np.ma.array(array, mask=mask, fill_value=form.blank)
-    if form.kind == "array":
-        return array
-    image = Image.fromarray(array)
-    if gone is not None:
-        declare_nodata(image, form.blank)
-    form.said.fitting(len(image.getbands())).put(image)
-    return image
+
+    def __init__(self, form: Form, shape: tuple[int, int, int, int], *, masked: bool) -> None:
+        self.form = form
+        self.pixels: Any  # a tensor, or an array
+        self.mask: Any = np.ma.nomask
+        if isinstance(form.dtype, torch.dtype):
+            self.pixels = torch.empty(shape, dtype=form.dtype, device=form.device)
+        else:
+            _, channels, *size = shape
+            self.pixels = np.empty((*size, channels), form.dtype)
+            if masked:
+                self.mask = np.zeros(self.pixels.shape, dtype=bool)
+
+    def put(self, rows: slice, planes: Tensor, lost: Tensor | None) -> None:
+        """Takes a band.
+
+        Args:
+            rows: Its place.
+            planes: (B, C, h, W), rounded and clipped, colours in the order of RGB.
+            lost: Which numbers are blank, bool (B, C, h, W).
+        """
+        form = self.form
+        if form.channels == "bgr":
+            planes, lost = _exchanged(planes), None if lost is None else _exchanged(lost)
+        if isinstance(form.dtype, torch.dtype):
+            if form.dtype == torch.uint64:  # as the int64 of the same bits
+                planes = torch.where(planes < 2.0**63, planes, planes - 2.0**64)
+            # There is no direct way from float32 to uint16 on every device.
+            planes = planes.to(torch.int64 if dtypes.is_integer(form.dtype) else form.dtype)
+            if lost is not None:
+                planes = planes.masked_fill(lost, form.blank)
+            self.pixels[:, :, rows] = planes.to(form.device, form.dtype)
+            return
+        self.pixels[rows] = _channels_last(planes)
+        if lost is not None:
+            self.mask[rows] = gone = _channels_last(lost)
+            self.pixels[rows][gone] = form.blank
+
+    def image(self) -> AnyImage:
+        """Returns the image whose bands are all there."""
+        form, pixels, mask = self.form, self.pixels, self.mask
+        if isinstance(pixels, Tensor):
+            if form.layout == "BCHW":
+                return pixels
+            return pixels[0, 0] if form.layout == "HW" else pixels[0]
+        if form.layout == "HW":
+            pixels = pixels[..., 0]
+            mask = mask[..., 0] if mask is not np.ma.nomask else mask
+        if form.masked:
+            return np.ma.array(pixels, mask=mask, fill_value=form.blank)
+        if form.kind == "array":
+            return pixels
+        image = Image.fromarray(pixels)
+        if mask is not np.ma.nomask:
+            declare_nodata(image, form.blank)
+        form.said.fitting(len(image.getbands())).put(image)
+        return image
 
 
-def _channels_last(planes: Tensor, form: Form) -> Array:
-    """Returns one image (1, C, H, W) as an array (H, W, C), or (H, W) where its form is that."""
-    array = planes[0].movedim(0, -1).cpu().numpy()
-    return np.ascontiguousarray(array[..., 0] if form.layout == "HW" else array)
+def _channels_last(planes: Tensor) -> Array:
+    """Returns one image (1, C, H, W) as an array (H, W, C)."""
+    return planes[0].movedim(0, -1).cpu().numpy()

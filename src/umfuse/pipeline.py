@@ -21,17 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import override
 
-from umfuse import borders, devices, geometry, resampling, search
+from umfuse import borders, devices, fusing, geometry, resampling, search
 from umfuse.borders import Box
 from umfuse.config import UmfuseConfig
 from umfuse.filters import luma
 from umfuse.networks import Cpstn, Difn, Matcher, Mrrn, MrrnConfig, MrrnOutput
-from umfuse.networks.difn import global_means
 from umfuse.pretrained import Pretrained
+from umfuse.resampling import Places
 
 logger = logging.getLogger(__name__)
 
-TILE = 512  # side of DIFN's tiles: small enough for its features to stay in a few hundred MiB
 ENLARGE = 2.0  # how much smaller images are enlarged for registration, at most
 FIT_STRIDE = 4  # working pixels from one point to the next of a homography's fit
 DOUBTFUL = 0.3  # confidence below which an alignment is not used, unless the caller says otherwise
@@ -283,27 +282,16 @@ class Umfuse(Pretrained):
         Returns:
             ``(B, 1, H, W)`` luma in [0, 1].
         """
-        if registered is None:
-            registered, _ = resampling.resample(infrared, coordinates)
-        grey = luma(visible)
-        size = (infrared.shape[-2], infrared.shape[-1])
-        weight = resampling.coverage(coordinates, size, missing) * _shows_something(infrared)
-        filled = torch.lerp(grey, registered, weight)
-        means = global_means(filled, grey) if means is None else means
-        margin = self.difn.radius
-        # Continued beyond the frame, so that the zeros around a convolution leave no border.
-        pair = F.pad(torch.cat((filled, grey), 1), (margin,) * 4, mode="replicate")
+        grey, rest = luma(visible), (registered, missing, means)
         if torch.is_grad_enabled():
-            fused = self._fuse_window(pair, means)
-        else:
-            fused = self._fuse_tiles(pair, means)
-        return torch.lerp(grey, fused.clamp(0, 1), weight)
+            return fusing.whole(self.difn, infrared, grey, coordinates, *rest)
+        return fusing.tiled(self.difn, infrared, grey, Places.of(coordinates), *rest)
 
     def fuse_content(
         self,
         infrared: Tensor,
         visible: Tensor,
-        coordinates: Tensor,
+        coordinates: Tensor | Places,
         content: Box | None = None,
         missing: Tensor | None = None,
         means: Tensor | None = None,
@@ -313,7 +301,8 @@ class Umfuse(Pretrained):
         Args:
             infrared: ``(1, 1, h, w)`` in [0, 1].
             visible: ``(1, 1, H, W)`` or ``(1, 3, H, W)`` in [0, 1].
-            coordinates: ``(1, 2, H, W)``: the infrared pixel that each visible pixel looks at.
+            coordinates: ``(1, 2, H, W)``: the infrared pixel that each visible pixel looks at; or
+                what computes them a part at a time, where no gradient is asked for.
             content: Infrared pixels between bars; None looks for them.
             missing: ``(1, 1, h, w)`` bool, infrared pixels without data; None if all have.
             means: ``(1, 2, 1, 1)``, as in `fuse`.
@@ -322,17 +311,20 @@ class Umfuse(Pretrained):
             ``(1, 1, H, W)`` luma in [0, 1].
         """
         content = content or borders.content(infrared)
-        image, places = borders.inner(infrared, coordinates, content)
-        fused = luma(visible).clone()
-        seen = borders.content(fused)
+        image, grey = borders.part(infrared, content), luma(visible)
+        seen = borders.content(grey)
         gone = None if missing is None else borders.part(missing, content)
-        inner = self.fuse(
-            image,
-            borders.part(visible, seen),
-            borders.part(places, seen),
-            missing=gone,
-            means=means,
-        )
+        places = Places.of(coordinates) if isinstance(coordinates, Tensor) else coordinates
+        places = places.between(seen, content)
+        inner = borders.part(grey, seen)
+        if torch.is_grad_enabled():
+            every = places.part(slice(None), slice(None))
+            inner = fusing.whole(self.difn, image, inner, every, None, gone, means)
+        else:
+            inner = fusing.tiled(self.difn, image, inner, places, None, gone, means)
+        if seen is None:
+            return inner
+        fused = grey.clone()
         borders.part(fused, seen).copy_(inner)
         return fused
 
@@ -439,37 +431,10 @@ class Umfuse(Pretrained):
         scores = [search.similarity(moved, grey, valid) for moved, valid in (before, after)]
         return scores[1] > scores[0] + GAIN
 
-    def _fuse_window(self, pair: Tensor, means: Tensor) -> Tensor:
-        """Returns the luma of padded infrared and visible images (B, 2, ...), without padding."""
-        margin = self.difn.radius
-        fused: Tensor = self.difn(pair[:, :1], pair[:, 1:], means)
-        return fused[..., margin:-margin, margin:-margin]
-
-    def _fuse_tiles(self, pair: Tensor, means: Tensor) -> Tensor:
-        """Does what `_fuse_window` does, in tiles."""
-        around = 2 * self.difn.radius
-        height, width = pair.shape[-2] - around, pair.shape[-1] - around
-        fused = pair.new_empty(len(pair), 1, height, width)
-        for top in range(0, height, TILE):
-            for left in range(0, width, TILE):
-                down, right = min(TILE, height - top), min(TILE, width - left)
-                window = pair[..., top : top + down + around, left : left + right + around]
-                tile = self._fuse_window(window, means)
-                fused[..., top : top + down, left : left + right] = tile
-        return fused
-
 
 def _joined(outputs: Sequence[tuple[Tensor | None, ...]]) -> list[Any]:
     """Returns the tensors of several outputs as those of one batch, None where there are none."""
     return [None if some[0] is None else torch.cat(some) for some in zip(*outputs, strict=True)]
-
-
-def _shows_something(infrared: Tensor) -> Tensor:
-    """Returns 1 for images ``(B, 1, h, w)`` that are not constant, else 0: ``(B, 1, 1, 1)``."""
-    image = infrared.detach().float()
-    centred = image - image.mean((1, 2, 3), keepdim=True)
-    deviation = centred.square().mean((1, 2, 3), keepdim=True).sqrt()
-    return (deviation >= search.CONSTANT).to(torch.float32)
 
 
 def registration_input(

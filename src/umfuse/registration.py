@@ -20,6 +20,7 @@ from typing_extensions import override
 from umfuse import borders, draw, files, geometry, images, resampling
 from umfuse.borders import Box
 from umfuse.images import AnyImage, ImageLike, Picture
+from umfuse.resampling import Places
 
 Method = Literal["resize", "search", "dense", "matcher", "given"]
 Interpolation = Literal["bilinear", "nearest"]
@@ -121,7 +122,7 @@ class Registration:
     def displacement(self) -> NDArray[np.float32]:
         """``(H, W, 2)``, `coordinates` minus those of plain resizing, infrared pixels."""
         plain = geometry.resize_transform(self.visible_size, self.infrared_size)
-        return _array(self.tensor() - geometry.project_grid(plain, self.visible_size))
+        return _array(self.tensor().sub_(geometry.project_grid(plain, self.visible_size)))
 
     @property
     def valid_mask(self) -> NDArray[np.bool_]:
@@ -130,17 +131,16 @@ class Registration:
         A registration that was loaded or given holds no image and knows of no pixels without data.
         """
         box = self.content or Box(0, 0, *self.infrared_size)
-        coordinates = borders.within(self.tensor(), box)
-        valid = geometry.inside(coordinates, box.size)
-        if self._picture is not None and self._picture.missing is not None:
-            missing = borders.part(self._picture.missing, box).to(coordinates.device)
-            valid &= ~resampling.hidden(missing, coordinates)
-        return valid[0, 0].numpy()
+        missing = None if self._picture is None else self._picture.missing
+        looks = places(self, "cpu" if missing is None else missing.device).between(None, box)
+        valid = looks.inside(box.size)
+        if missing is not None:
+            valid &= ~resampling.hidden(borders.part(missing, box), looks)
+        return valid[0, 0].cpu().numpy()
 
     def tensor(self, device: torch.device | str = "cpu") -> Tensor:
         """Returns the coordinates as ``(1, 2, H, W)`` float32, for `umfuse.Umfuse.fuse`."""
-        moved = geometry.resize_field(self._field().to(device), self.visible_size)
-        return geometry.project(torch.from_numpy(self.transform), geometry.to_coordinates(moved))
+        return places(self, device).whole()
 
     def apply(self, image: ImageLike, interpolation: Interpolation = "bilinear") -> AnyImage:
         """Resamples an image of the infrared camera on the visible grid.
@@ -285,29 +285,15 @@ class Registration:
         return draw.png(self._picture.form.shown(self.infrared))
 
     def _resampled(self, picture: Picture, interpolation: Interpolation = "bilinear") -> AnyImage:
-        coordinates = self.tensor(picture.values.device)
-        image, coordinates = borders.inner(picture.planes, coordinates, self.content)
-        missing = picture.missing
+        image, missing = borders.part(picture.planes, self.content), picture.missing
+        looks = places(self, image.device).between(None, self.content)
         if missing is not None:
-            missing = resampling.hidden(borders.part(missing, self.content), coordinates)
-        if interpolation == "nearest":
-            values = geometry.nearest(image, coordinates)
-        else:
-            values, _ = resampling.resample(image, coordinates)
+            missing = resampling.hidden(borders.part(missing, self.content), looks)
+        values = resampling.sampled(image, looks, nearest=interpolation == "nearest")
         return picture.give_back(values, missing)
 
-    def _field(self) -> Tensor:
-        """Returns the field as ``(1, 2, h, w)``, in pixels of its own grid."""
-        height, width = self.field.shape[:2]
-        scale = torch.tensor([width / self.visible_size[1], height / self.visible_size[0]])
-        return torch.from_numpy(self.field).movedim(-1, 0)[None] * scale.view(1, 2, 1, 1)
-
     def _offset(self, points: Tensor) -> Tensor:
-        """Returns what the field adds at visible pixels ``(1, 2, N, 1)``."""
-        moved = torch.from_numpy(self.field).movedim(-1, 0)[None]
-        size = (moved.shape[-2], moved.shape[-1])
-        place = geometry.project(geometry.resize_transform(self.visible_size, size), points)
-        return geometry.interpolate(moved, place)
+        return geometry.field_at(_first(self.field), self.visible_size, points)
 
 
 class RegistrationError(ValueError):
@@ -325,6 +311,30 @@ class RegistrationError(ValueError):
     @override
     def __reduce__(self) -> tuple[type[RegistrationError], tuple[str, Registration]]:
         return type(self), (str(self), self.registration)
+
+
+def places(registration: Registration, device: torch.device | str = "cpu") -> Places:
+    """Returns the coordinates of a registration as what computes them a part at a time.
+
+    Args:
+        registration: Whose.
+        device: Where it is computed.
+    """
+    field = _first(registration.field).to(device) if registration.field.any() else None
+    transform, size = torch.from_numpy(registration.transform), registration.visible_size
+
+    def part(rows: slice, columns: slice) -> Tensor:
+        points = geometry.part_of_grid(size, rows, columns, device)
+        if field is not None:
+            points = points + geometry.field_at(field, size, points)
+        return geometry.project(transform, points)
+
+    return Places(size, part)
+
+
+def _first(field: NDArray[np.float32]) -> Tensor:
+    """Returns a field ``(h, w, 2)`` as ``(1, 2, h, w)``."""
+    return torch.from_numpy(field).movedim(-1, 0)[None]
 
 
 def _points(points: ArrayLike) -> NDArray[np.float64]:

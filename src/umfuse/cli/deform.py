@@ -121,7 +121,8 @@ def _write(name: str, files: Mapping[str, Path], output: Path, options: argparse
     deformed, _ = geometry.warp(infrared.planes, drawn.deform)
     missing = None
     if infrared.missing is not None:
-        missing = resampling.hidden(infrared.missing, geometry.to_coordinates(drawn.deform))
+        moved = resampling.Places.of(geometry.to_coordinates(drawn.deform))
+        missing = resampling.hidden(infrared.missing, moved)
     image = infrared.give_back(deformed, missing)
     infrared.form.save(image, output / "ir_warp" / paths["ir"].name)
     write_displacement(output / "displacement" / f"{name}.npz", drawn.restore, drawn.valid)
