@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "card": set(),
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
-        *("publishing", "ui"),
+        *("export", "publishing", "ui"),
         *("convert", "devices", "files", "pairing", "resampling", "search", "sources", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
@@ -30,6 +30,7 @@ MAY_IMPORT = {
         *("api", "draw", "evaluate", "images", "metrics", "pairing", "pipeline", "resampling"),
         "weights",
     },
+    "export": {"files", "pipeline"},
     "files": {"files"},
     "fusing": {"networks", "resampling", "search"},
     "images": {"files", "picture", "ranges"},

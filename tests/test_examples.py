@@ -92,6 +92,7 @@ FAKES = {
 
 
 NEEDS = {"opencv_bgr": "cv2", "video": "av"}
+ELSEWHERE = {"onnx_fuse"}  # it wants files: tests/test_export.py
 SLOW = {"evaluate", "fine_tune", "train_on_gpus"}
 WRITES = {
     "boxes_and_masks": ["infrared.png", "visible.png"],
@@ -119,6 +120,7 @@ def camera_file(monkeypatch):
     [
         pytest.param(path, marks=[pytest.mark.slow] if path.stem in SLOW else [], id=path.stem)
         for path in EXAMPLES
+        if path.stem not in ELSEWHERE
     ],
 )
 def test_example_runs(path, tmp_path, monkeypatch, capsys):

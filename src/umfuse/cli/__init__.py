@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 
 from umfuse import __version__
-from umfuse.cli import common, deform, demo, evaluate, pairs, train, video, weights
+from umfuse.cli import common, deform, demo, evaluate, export, pairs, train, video, weights
 from umfuse.cli.common import UsageError, as_options
 
 __all__ = ["main"]
@@ -83,6 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"umfuse {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shared = common.options()
-    for group in (pairs, video, demo, deform, evaluate, train, weights):
+    for group in (pairs, video, demo, deform, evaluate, train, export, weights):
         group.add_commands(commands, shared)
     return parser
