@@ -92,7 +92,7 @@ FAKES = {
 
 
 NEEDS = {"opencv_bgr": "cv2", "video": "av"}
-ELSEWHERE = {"onnx_fuse"}  # it wants files: tests/test_export.py
+ELSEWHERE = {"onnx_fuse", "ray_batch"}  # tests/test_export.py and test_ray.py
 SLOW = {"evaluate", "fine_tune", "train_on_gpus"}
 WRITES = {
     "boxes_and_masks": ["infrared.png", "visible.png"],
