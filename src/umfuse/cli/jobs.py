@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from umfuse import pairing
-from umfuse.cli import page
+from umfuse.cli import page, report
 from umfuse.cli.common import UsageError
 
 LOSSLESS = frozenset({".png", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".webp"})
@@ -95,7 +95,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "lossless, else png",
     )
     parser.add_argument(
-        "--resume", action="store_true", help="leave out pairs whose results are there already"
+        "--resume",
+        action="store_true",
+        help="leave out pairs whose results are there already, with their row in the table",
     )
 
 
@@ -129,7 +131,9 @@ def find(options: argparse.Namespace) -> tuple[list[Job], list[str]]:
         jobs, problems = [Job(infrared.stem, infrared, visible, *results)], []
     _check_places(jobs, options)
     if options.resume:
-        left = [job for job in jobs if not job.done]
+        table = report_path(options)
+        told = None if table is None else report.read(table)
+        left = [job for job in jobs if not job.done or (told is not None and job.name not in told)]
         if len(left) < len(jobs):
             print(f"umfuse: {len(jobs) - len(left)} pairs are done already", file=sys.stderr)
         jobs = left

@@ -39,7 +39,7 @@ class Report:
         min_confidence: float = MIN_CONFIDENCE,
     ) -> None:
         self.path, self.page, self.min_confidence = path, page, min_confidence
-        self.rows = _read(path) if resume and path is not None and path.is_file() else {}
+        self.rows = read(path) if resume and path is not None else {}
         self.written = -math.inf
 
     def __enter__(self) -> Report:
@@ -69,7 +69,8 @@ class Report:
             from umfuse import files
 
             text = io.StringIO(newline="")
-            csv.writer(text).writerows((COLUMNS, *self.rows.values()))
+            # In one order, however often the run was stopped.
+            csv.writer(text).writerows((COLUMNS, *sorted(self.rows.values())))
             with files.replacing(self.path) as file:
                 file.write(text.getvalue().encode("utf-8", "surrogateescape"))
         if self.page is not None:
@@ -78,8 +79,10 @@ class Report:
         self.written = time.monotonic()
 
 
-def _read(path: Path) -> dict[str, tuple[str, ...]]:
+def read(path: Path) -> dict[str, tuple[str, ...]]:
     """Returns the rows of pairs that went well, by their names; none of another kind of table."""
+    if not path.is_file():
+        return {}
     # Names of files may be no text.
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         try:
