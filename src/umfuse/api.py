@@ -57,7 +57,9 @@ class Fusion:
 
         Args:
             path: The suffix gives the format; 16-bit images need PNG or TIFF.
-            grey16: Writes the luma as 16-bit grey, whatever the visible image was.
+            grey16: Writes the luma as 16-bit grey, whatever the visible image was. Of an 8-bit one
+                the last bits are rounding, unless the model was loaded with
+                ``precision="float32"``.
         """
         image = np.rint(self.luma * 65535).astype(np.uint16) if grey16 else self.image
         if self._form is None:
@@ -87,7 +89,7 @@ def load(
             means the weights embedded in the package, which need no network.
         device: Where to put it; by default CUDA if there is any, else the CPU.
         precision: Of its convolutions: ``"bfloat16"``, ``"float32"``, or ``"auto"``: bfloat16 where
-            the device has the instructions.
+            the device has the instructions and the visible image no more than 8 bits.
         cpstn: Whether CPSTN is loaded too; by default where registration needs it.
 
     Raises:
@@ -286,7 +288,7 @@ def fuse(
     else:
         alignment = None
         used = registering.resized(*sizes) if placing is None else as_registration(placing, *sizes)
-    with torch.no_grad(), model.autocast():
+    with torch.no_grad(), model.autocast(deep=visible.form.deep):
         fused = model.fuse_content(
             infrared.luma.to(model.device),
             visible.luma.to(model.device),

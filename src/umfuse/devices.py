@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, cast
 
@@ -45,15 +46,42 @@ def one_thread() -> Generator[None]:
     More are no faster there, and wait for each other where another program is busy: ten times as
     long was seen.
     """
-    count = torch.get_num_threads()
-    if count == 1:  # setting it is not free
-        yield
-        return
-    torch.set_num_threads(1)
+    count = _alone.enter()
+    if count > 1:  # setting it is not free
+        torch.set_num_threads(1)
     try:
         yield
     finally:
-        torch.set_num_threads(count)
+        if count > 1:
+            torch.set_num_threads(count)
+        _alone.leave()
+
+
+class _Alone:
+    """How many threads there were before the first of several callers took one.
+
+    Whoever comes while another has set it to one must not take that for what the user wants.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside, self.count = 0, 1
+
+    def enter(self) -> int:
+        """Returns how many threads there are to be afterwards."""
+        with self.lock:
+            if self.inside == 0:
+                self.count = torch.get_num_threads()
+            self.inside += 1
+            return self.count
+
+    def leave(self) -> None:
+        """Is called afterwards."""
+        with self.lock:
+            self.inside -= 1
+
+
+_alone = _Alone()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -47,6 +47,11 @@ class Form:
     channels: Channels = "rgb"
     said: Metadata = NOTHING
 
+    @property
+    def deep(self) -> bool:
+        """Whether a number has more than 8 bits."""
+        return self.dtype.itemsize > 1
+
     def save(self, image: AnyImage, path: str | os.PathLike[str]) -> None:
         """Writes an image of this form, or a grey array, as `umfuse.files.save` does."""
         save(self.shown(image), path, self.said)

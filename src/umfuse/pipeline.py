@@ -100,8 +100,8 @@ class Umfuse(Pretrained):
     Attributes:
         cpstn: None in a model without it.
         precision: ``"bfloat16"`` runs the convolutions of `infer` and `umfuse.fuse` in bfloat16,
-            ``"float32"`` does not, ``"auto"`` does where the device has the instructions. Fields
-            and coordinates are float32 always.
+            ``"float32"`` does not, ``"auto"`` does where the device has the instructions and the
+            visible image no more than 8 bits. Fields and coordinates are float32 always.
     """
 
     def __init__(self, config: UmfuseConfig | None = None, *, cpstn: bool = True) -> None:
@@ -367,11 +367,15 @@ class Umfuse(Pretrained):
         return found.displacement
 
     @contextlib.contextmanager
-    def autocast(self) -> Generator[None]:
-        """Runs convolutions in what `precision` says."""
+    def autocast(self, *, deep: bool = False) -> Generator[None]:
+        """Runs convolutions in what `precision` says.
+
+        Args:
+            deep: The result has more than 8 bits, of which bfloat16 is too coarse for the last.
+        """
         kind = self.device.type
         wanted = self.precision == "bfloat16"
-        wanted = wanted or (self.precision == "auto" and devices.has_bf16(kind))
+        wanted = wanted or (self.precision == "auto" and not deep and devices.has_bf16(kind))
         with torch.autocast(kind, torch.bfloat16, enabled=wanted):
             yield
 

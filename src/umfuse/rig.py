@@ -248,7 +248,7 @@ class Rig:
     def _fused(self, infrared: Picture, visible: Picture) -> Fusion:
         placed, coordinates = self._alignment(infrared, visible)
         device = self._model.device
-        with torch.no_grad(), self._model.autocast():
+        with torch.no_grad(), self._model.autocast(deep=visible.form.deep):
             fused = self._model.fuse_content(
                 infrared.luma.to(device),
                 visible.luma.to(device),

@@ -9,6 +9,8 @@ by the commands that need them, so that help is instant.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import io
 import logging
 import os
@@ -31,6 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: Words after the program's name; None means those of this process.
     """
+    if arguments is None:
+        # What is imported makes a million objects: to look through them for garbage takes longer
+        # than to fuse a pair, and at the end of the process there is nothing to be freed.
+        gc.set_threshold(50_000)
+        atexit.register(gc.freeze)
     if "torch" not in sys.modules:
         # Threads that spin while they wait take the time of whatever else is running.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -115,7 +115,8 @@ def _pairs_command(options: argparse.Namespace) -> int:
         raise UsageError("--fov, --rotation and --mirror are for pairs that are aligned here")
     if options.registration is not None:
         options.registration = Registration.load(options.registration)
-    model = load(options.weights, device=options.device)
+    exact = options.fuse and options.grey16
+    model = load(options.weights, device=options.device, precision="float32" if exact else "auto")
     failed = len(problems)
     bar = tqdm(pairs, disable=len(pairs) == 1, unit="pair", name="umfuse.pairs")
     report = Report(
