@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from benchmarks import scenes as demo
 from PIL import Image
+from room import room
 
 import umfuse
 from umfuse import cli
@@ -229,3 +231,44 @@ def test_networks_name_their_trainings_too(folder, tmp_path):
     assert train("--what", "fusion", *words, "--out", runs[1]) == 0
     assert not moved(runs[0], umfuse.load(runs[1], device="cpu"))
     assert json.loads((runs[0] / "run.json").read_text())["what"] == "fusion"
+
+
+# ---- disks ---------------------------------------------------------------------------------------
+
+
+def checkpoints(run: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """The weights of every checkpoint of a run."""
+    found = (run / "checkpoints").iterdir()
+    return {path.name: umfuse.load(path, device="cpu").state_dict() for path in found}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+@pytest.mark.parametrize(
+    ("size", "file"),
+    [
+        (50, "train.json"),
+        (600, "run.json"),
+        (5000, "step-00000002.png"),
+        (200_000, "checkpoints"),  # state.pt
+        (2_000_000, "checkpoints"),  # model.safetensors
+    ],
+)
+def test_a_full_disk_ends_the_run_with_an_error_and_it_goes_on(
+    folder, tmp_path, capsys, size, file
+):
+    long = tmp_path / (200 * "x")  # with such a name run.json is larger than train.json
+    long.symlink_to(folder)
+    words = ("--what", "fusion", "--ir", long / "ir", "--vis", long / "vis", "--steps", 4)
+    run = tmp_path / "full"
+    with room(size):
+        assert train(*words, "--out", run) == 1
+    said = capsys.readouterr().err
+    assert "cannot write" in said
+    assert file in said
+    assert not [path for path in run.rglob("*") if path.name.startswith((".", "unfinished"))]
+    for path in run.glob("*.json"):
+        json.loads(path.read_text())
+    assert train(*words, "--out", run) == 0
+    assert train(*words, "--out", tmp_path / "straight") == 0
+    torch.testing.assert_close(checkpoints(run), checkpoints(tmp_path / "straight"), rtol=0, atol=0)

@@ -1,11 +1,13 @@
 import copy
 import json
+import os
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 from huggingface_hub import repocard
+from room import room
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -65,6 +67,17 @@ def test_a_model_without_cpstn_works_and_says_how_to_render(tmp_path):
         model.render(visible)
     assert umfuse.load(tmp_path, device="cpu").cpstn is None
     assert umfuse.load(tmp_path, device="cpu", cpstn=True).render(visible).shape == (1, 1, 48, 64)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+@pytest.mark.parametrize("size", [100, 5000])
+def test_a_full_disk_leaves_the_weights_that_were_there(tmp_path, size):
+    """Of 100 bytes the config is too large, of 5,000 the tensors."""
+    save(SEES, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with room(size), pytest.raises(OSError, match=r"cannot write the weights in .*: .*check space"):
+        save(replace(SEES, working_size=160), tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_the_embedded_weights_leave_cpstn_on_the_disk():

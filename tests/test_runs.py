@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import shutil
@@ -18,24 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from room import room
 
 from umfuse import api, cli
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits and signals")
 STEMS = "abcd"
-
-
-@contextlib.contextmanager
-def room(size: int):
-    """No file may become larger than this many bytes, as on a disk that is nearly full."""
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def write(
 
     Raises:
         WeightsError: If the state has no CPSTN and would come to lie beside that of other weights.
+        OSError: If a file cannot be written.
     """
     _check_room(folder, state)
     text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + "\n"
@@ -143,6 +144,12 @@ def write(
             new[file].chmod(new[CONFIG].stat().st_mode)  # safetensors lets only the owner read
         for file, path in new.items():
             path.replace(folder / file)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            getattr(error, "errno", None),
+            f"cannot write the weights in {os.fspath(folder)!r}: "
+            f"{getattr(error, 'strerror', None) or error}; check space and permissions",
+        ) from error
     finally:
         for path in new.values():
             path.unlink(missing_ok=True)

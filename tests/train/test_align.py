@@ -7,6 +7,7 @@ import pytest
 import torch
 from benchmarks import scenes as demo
 from PIL import Image
+from room import room
 from scenes import scene
 from tiny_tasks import mrrn_task
 
@@ -122,6 +123,17 @@ def test_a_damaged_file_is_found_again(folders, tmp_path, searches):
     assert len(searches) == 2
     PairDataset(*folders, only=["good"], align=aligner)
     assert len(searches) == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+def test_a_folder_that_cannot_be_written_to_is_told(folders, tmp_path, searches, capsys):
+    aligner = Aligner(folder=tmp_path)
+    with room(100), pytest.raises(OSError, match=r"cannot write .*\.safetensors: .*check space"):
+        PairDataset(*folders, only=["good"], align=aligner)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"):
+        PairDataset(*folders, only=["good"], align=Aligner(folder=tmp_path / "file"))
 
 
 def test_a_model_adds_its_displacement():

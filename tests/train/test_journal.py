@@ -1,12 +1,14 @@
 import io
 import json
 import logging
+import os
 import sys
 from dataclasses import replace
 
 import pytest
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 from PIL import Image
+from room import room
 from tiny import CONFIG, Noise, Task
 
 from umfuse.train import fit
@@ -53,6 +55,16 @@ def test_lines_after_the_start_are_dropped(tmp_path):
         {"step": 2},
         {"step": 4, "score": 0.333333},
     ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX limits")
+def test_a_full_disk_says_which_file_has_no_room(tmp_path):
+    Journal(tmp_path, 0, 9).validation(1, {"score": 0.25})
+    with room(40), pytest.raises(OSError, match=r"cannot write .*log\.jsonl: .*check space"):
+        Journal(tmp_path, 1, 9).validation(2, {"score": 0.25})
+    Journal(tmp_path, 1, 9).validation(2, {"score": 0.5})
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 1, "score": 0.25}, {"step": 2, "score": 0.5}]
 
 
 def test_without_tensorboard_the_way_out_is_named(tmp_path, monkeypatch):

@@ -210,7 +210,10 @@ def _refuse_changes(run: Path, asked: dict[str, Any]) -> None:
 
 def _remember(run: Path, asked: dict[str, Any]) -> None:
     """Writes down what was asked for, so that the run can be taken up by its folder alone."""
-    (run / NOTE).write_text(json.dumps(asked, indent=2) + "\n", encoding="utf-8")
+    from umfuse import files
+
+    with files.replacing(run / NOTE) as file:
+        file.write((json.dumps(asked, indent=2) + "\n").encode())
 
 
 def _recall(options: argparse.Namespace) -> None:

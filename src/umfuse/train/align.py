@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
-from umfuse import borders, filters, geometry, resampling, search
+from umfuse import borders, files, filters, geometry, resampling, search
 from umfuse.pipeline import Umfuse
 
 logger = logging.getLogger(__name__)
@@ -91,9 +91,8 @@ class Aligner:
             logger.debug("%s is not there yet", path)
         place = self._search(infrared, visible)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
-        safetensors.torch.save_file(place._asdict(), unfinished)
-        unfinished.replace(path)
+        with files.replacing(path) as file:
+            file.write(safetensors.torch.save(place._asdict()))
         return place
 
     def usable(self, place: Place) -> bool:

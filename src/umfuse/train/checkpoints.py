@@ -47,6 +47,9 @@ def write(
         keep: How many of the newest checkpoints stay.
         best: Whether ``best`` becomes a copy of this one.
         export: Writes further files into the folder that it is given.
+
+    Raises:
+        OSError: If it cannot be written; the checkpoints before it are as they were.
     """
     folder = run / "checkpoints"
     folder.mkdir(exist_ok=True)
@@ -55,11 +58,18 @@ def write(
     name = f"step-{state['step']:08d}"
     unfinished = folder / f"{_UNFINISHED}{name}"
     unfinished.mkdir()
-    with (unfinished / "state.pt").open("wb") as file:
-        torch.save(state, file)
-    if export is not None:
-        export(unfinished)
-    _sync(unfinished)
+    try:
+        _save(state, unfinished / "state.pt")
+        if export is not None:
+            export(unfinished)
+        _sync(unfinished)
+    except OSError as error:
+        shutil.rmtree(unfinished)  # others may need the room that it takes
+        raise OSError(
+            error.errno,
+            f"cannot write the checkpoint {folder / name}: {error.strerror or error}; the run can "
+            "go on from the one before, check space and permissions",
+        ) from error
     # The best comes first: a crash in between repeats this step and finds the same best again.
     if best:
         copy = folder / f"{_UNFINISHED}best"
@@ -69,6 +79,17 @@ def write(
     unfinished.rename(folder / name)
     for old in sorted(folder.glob("step-*"))[:-keep]:
         _drop(old)
+
+
+def _save(state: State, path: Path) -> None:
+    try:
+        with path.open("wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        # What torch has to say of a full disk, in the place of what the file said.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _drop(checkpoint: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from umfuse import files
 from umfuse.devices import has_bf16
 
 
@@ -144,8 +145,6 @@ def read_config(run: str | os.PathLike[str]) -> TrainConfig:
 
 
 def write_config(run: str | os.PathLike[str], config: TrainConfig) -> None:
-    """Writes the config of a run into its folder, atomically."""
-    path = Path(run) / "train.json"
-    new = path.with_name(f".{path.name}")
-    new.write_text(json.dumps(asdict(config), indent=2) + "\n", encoding="utf-8")
-    new.replace(path)
+    """Writes the config of a run into its folder, completely or not at all."""
+    with files.replacing(Path(run) / "train.json") as file:
+        file.write((json.dumps(asdict(config), indent=2) + "\n").encode())

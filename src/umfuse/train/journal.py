@@ -14,7 +14,7 @@ from huggingface_hub.utils import tqdm
 from PIL import Image
 from typing_extensions import Self
 
-from umfuse import images
+from umfuse import files, images
 from umfuse.train import curves
 
 logger = logging.getLogger(__name__)
@@ -97,8 +97,14 @@ class Journal:
 
     def _write(self, step: int, figures: dict[str, float]) -> None:
         line = {"step": step, **{name: float(f"{value:.6g}") for name, value in figures.items()}}
-        with (self._run / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        log = self._run / "log.jsonl"
+        try:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OSError(
+                error.errno, f"cannot write {log}: {error.strerror}; check space and permissions"
+            ) from error
         if self._board is not None:
             for name, value in figures.items():
                 self._board.add_scalar(name, value, step)
@@ -124,9 +130,8 @@ def _shorten(log: Path, last: int) -> None:
         if not line.endswith("\n") or json.loads(line)["step"] > last:
             break
         kept.append(line)
-    shorter = log.with_name(".log.jsonl")
-    shorter.write_text("".join(kept), encoding="utf-8")
-    shorter.replace(log)
+    with files.replacing(log) as file:
+        file.write("".join(kept).encode())
 
 
 def _short(figures: dict[str, float]) -> str:
