@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib
 import json
 import os
@@ -196,3 +197,50 @@ def test_rows_of_one_method_leave_those_of_others(tmp_path):
     assert rows[2:] == ["| a | 1 |", "| b | 3 |", "| c | 4 |"]
     data.report(arguments, "t", ("m", "px"), [("b", 5)])
     assert "| a |" not in page.read_text()
+
+
+# ---- mutants -------------------------------------------------------------------------------------
+
+CODE = '''"""A file."""
+
+SIZES: tuple[int | None, ...] = (3, 4)
+
+
+def area(width: int | None, height: int = 2) -> int | None:
+    return None if width is None else width * height
+'''
+
+
+def test_mutants_are_whole_files_and_leave_annotations_alone():
+    pytest.importorskip("cosmic_ray")
+    from benchmarks import mutants
+
+    drawn = mutants.sample(CODE, 100, seed=0)
+    assert len({mutant.line for mutant in drawn}) > 2
+    whole = ast.parse(CODE)
+    for mutant in drawn:
+        changed = ast.parse(mutant.code)
+        assert ast.dump(changed) != ast.dump(whole)
+        annotations = [
+            [ast.dump(node.annotation) for node in ast.walk(tree) if isinstance(node, ast.arg)]
+            for tree in (changed, whole)
+        ]
+        assert annotations[0] == annotations[1]
+    assert mutants.sample(CODE, 3, seed=1) == mutants.sample(CODE, 3, seed=1)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs os.fork")
+def test_tests_run_on_the_changed_copy(tmp_path):
+    (tmp_path / "area.py").write_text("area = 12\n")
+    (tmp_path / "test_area.py").write_text(
+        "from area import area\n\n\ndef test_area():\n    assert area == 12\n"
+    )
+    script = (
+        "from pathlib import Path\nfrom benchmarks.mutants import passes\n"
+        "for code in ('area = 12', 'area = 13', 'while True: pass'):\n"
+        f"    print(passes(Path({str(tmp_path)!r}), Path('area.py'), code, ['test_area.py'], 10))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["True", "False", "False"], done.stderr

@@ -258,3 +258,26 @@ def test_inside_keeps_a_border_where_asked():
     assert geometry.inside(coordinates, (10, 10), 2).flatten().tolist() == [
         *(False, False, True, True, False)
     ]
+
+
+def test_nearest_pixels_of_each_image_and_channel():
+    image = picture(5, 9, channels=3, batch=2)
+    generator = torch.Generator().manual_seed(1)
+    coordinates = torch.rand(2, 2, 4, 7, generator=generator) * 16 - 3  # beyond every border too
+    found = geometry.nearest(image, coordinates)
+    assert found.shape == (2, 3, 4, 7)
+    for one, two, places in zip(found, image, coordinates, strict=True):
+        x, y = places.numpy()
+        column, row = np.rint(x).clip(0, 8).astype(int), np.rint(y).clip(0, 4).astype(int)
+        np.testing.assert_array_equal(one.numpy(), two.numpy()[:, row, column])
+
+
+@pytest.mark.parametrize("border", [-0.5, 0.0, 2.0])
+def test_inside_counts_from_the_outermost_pixels(border):
+    height, width = 7, 12
+    x = torch.tensor([border, width - 1 - border, border - 0.01, width - 1 - border + 0.01, 6])
+    y = torch.tensor([border, height - 1 - border, border - 0.01, height - 1 - border + 0.01, 3])
+    coordinates = torch.stack(torch.meshgrid(x, y, indexing="xy"))[None]
+    right = torch.tensor([True, True, False, False, True])
+    expected = right[:, None] & right[None]
+    assert torch.equal(geometry.inside(coordinates, (height, width), border)[0, 0], expected)

@@ -307,6 +307,16 @@ def test_floats_outside_the_unit_range_need_a_range(scale: float) -> None:
 # ---- modes of PIL -------------------------------------------------------------------
 
 
+def test_a_grey_palette_with_opacity_keeps_it() -> None:
+    grey, opacity = pattern("u1"), pattern("u1", seed=3)
+    image = Image.fromarray(grey).convert("P").convert("PA")
+    image.putalpha(Image.fromarray(opacity))
+    picture = read(image)
+    assert picture.alpha is not None
+    np.testing.assert_array_equal(as_array(picture.alpha[0, 0]), opacity)
+    np.testing.assert_array_equal(as_array(picture.values[0, 0]), grey)
+
+
 def test_palettes() -> None:
     array = pattern("u1", 3) // 64 * 64
     colour = Image.fromarray(array).quantize(64)
@@ -428,9 +438,19 @@ def test_other_types_are_refused(image: object) -> None:
         read(image, name="infrared")
 
 
-@pytest.mark.parametrize("dtype", ["?", "c8", "O", "U1", "M8[s]"])
-def test_other_array_dtypes_are_refused(dtype: str) -> None:
-    with pytest.raises(TypeError, match="expected integers or floats, got an array of dtype"):
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [
+        ("?", "multiply it by 255 as uint8"),
+        ("c8", "pass its magnitude"),
+        ("O", "cast it to"),
+        ("U1", "cast it to"),
+        ("M8[s]", "cast it to"),
+    ],
+)
+def test_other_array_dtypes_are_refused(dtype: str, remedy: str) -> None:
+    message = rf"expected integers or floats, got an array of dtype .*; .*{remedy}"
+    with pytest.raises(TypeError, match=message):
         read(np.zeros((HEIGHT, WIDTH), dtype=dtype))
 
 

@@ -146,6 +146,13 @@ def test_a_colour_without_data_has_none_in_every_channel():
     assert lost[0, 0].nonzero().tolist() == [[6, 7]]
 
 
+def test_opacity_is_no_part_of_what_has_no_data():
+    tensor = torch.full((1, 4, 9, 12), 0.5)
+    tensor[:, :3, 2, 3] = 0  # opaque there
+    tensor[:, 3, 4, 5] = 0
+    assert read(tensor, nodata=0).missing[0, 0].nonzero().tolist() == [[2, 3]]
+
+
 def test_two_ways_to_say_it_add_up():
     array = np.ma.masked_equal(np.arange(200, dtype=np.float32).reshape(10, 20), 7)
     array[0, 3] = np.nan

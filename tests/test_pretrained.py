@@ -174,6 +174,12 @@ def test_missing_extra_and_misshapen_tensors_are_named(tmp_path):
     refused(tmp_path, f"they lack {name}; nothing takes spare$")
     change_state(tmp_path, lambda state: state.pop("spare"))
     refused(tmp_path, f"they lack {name}$")
+    change_state(
+        tmp_path, lambda state: state.update({f"more{i}": torch.zeros(1) for i in range(3)})
+    )
+    refused(tmp_path, "nothing takes more0, more1, more2$")
+    change_state(tmp_path, lambda state: state.update(more3=torch.zeros(1), more4=torch.zeros(1)))
+    refused(tmp_path, "nothing takes more0, more1, more2 and 2 more$")
     change_state(tmp_path, lambda state: state.clear())
     refused(tmp_path, r"they lack difn\.\S+, difn\.\S+, difn\.\S+ and \d+ more$")
 

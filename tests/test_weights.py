@@ -321,3 +321,18 @@ def test_damaged_package_is_reported(monkeypatch, tmp_path):
         monkeypatch.setattr(weights, "_PACKAGE", tmp_path)
         with pytest.raises(weights.WeightsError, match=r"damaged.*install umfuse again"):
             weights.locate()
+
+
+@pytest.mark.parametrize("file", [weights.CONFIG, weights.MODEL, weights.CPSTN])
+def test_every_file_of_the_package_is_verified(file, monkeypatch, tmp_path):
+    package = Path(umfuse.__file__).parent
+    entry = weights.manifest()["weights"]["embedded"]
+    shutil.copyfile(package / "weights.json", tmp_path / "weights.json")
+    shutil.copytree(package / entry["path"], tmp_path / entry["path"])
+    monkeypatch.setattr(weights, "_PACKAGE", tmp_path)
+    assert weights.locate("embedded", cpstn=True) == tmp_path / entry["path"]
+    content = bytearray((tmp_path / entry["path"] / file).read_bytes())
+    content[-2] ^= 1
+    (tmp_path / entry["path"] / file).write_bytes(content)
+    with pytest.raises(weights.WeightsError, match=rf"{file}.*damaged.*install umfuse again"):
+        weights.locate("embedded", cpstn=True)
