@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 BAND = 2**20  # pixels of a band: a few numbers for each stay in a few dozen MiB
-TILE = 512  # side of a tile: small enough for a network's features to stay in a few hundred MiB
+TILE = 320  # side of a tile: small for the cache of a processor, large beside a network's margin
 
 Window = tuple[slice, slice]
 """Rows and columns."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+BLOCK = 16  # outputs that a convolution computes together
 
 Interaction = Literal["gated", "equation"]
 OutputActivation = Literal["tanh", "blend"]
@@ -185,6 +188,18 @@ class _GatedInteraction(nn.Module):
         paths: list[Tensor] = []
         for features, gates in ((infrared, self.infrared_gates), (visible, self.visible_gates)):
             attended = features * attention
-            gate: Tensor = gates(torch.cat((features, attended), 1))
-            paths.append(features * gate[:, :1] + attended * gate[:, 1:])
+            both = torch.cat((features, attended), 1)
+            paths.append(features * _gate(gates, 0, both) + attended * _gate(gates, 1, both))
         return torch.cat(paths, 1)
+
+
+def _gate(gates: nn.Conv2d, number: int, features: Tensor) -> Tensor:
+    """Returns one of two gates, for each channel: ``(B, 1 or C, H, W)``."""
+    width = features.shape[1] // 2
+    weight, bias = gates.weight[number : number + 1], gates.bias
+    assert bias is not None
+    bias = bias[number : number + 1]
+    if width <= BLOCK and features.dtype == torch.bfloat16:
+        # As many outputs cost what one does, and products of like shapes a quarter of others.
+        weight, bias = weight.expand(width, -1, -1, -1), bias.expand(width)
+    return F.conv2d(features, weight, bias, padding=1)
