@@ -1,7 +1,8 @@
 """Fusion by onnxruntime, NumPy and Pillow alone: onnx_fuse.py EXPORTED IR VIS RIG [OUT].
 
-EXPORTED is what `umfuse export` wrote. RIG is what `umfuse register --save-registration` wrote
-(.npz), or a 3x3 from visible to infrared pixels (.txt), which the dense network refines.
+EXPORTED is what `umfuse export` wrote. VIS has 8 bits. RIG is what `umfuse register
+--save-registration` wrote (.npz), or a 3x3 from visible to infrared pixels (.txt), which the dense
+network refines.
 """
 
 import json
@@ -10,42 +11,68 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from PIL import Image
+from PIL import Image, ImageOps
+
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def main(exported: str, infrared: str, visible: str, rig: str, out: str = "fused.png") -> None:
     """Fuses a pair of files."""
     folder = Path(exported)
-    ir = stretched(np.asarray(Image.open(infrared)))
-    rgb = np.asarray(Image.open(visible).convert("RGB"), np.float32) / 255
+    counts = opened(infrared)
+    vis = opened(visible).astype(np.float32) / 255  # (H, W) or (H, W, 3)
+    rgb = vis if vis.ndim == 3 else np.stack([vis] * 3, -1)
+    first = np.zeros(2)  # infrared pixel (x, y) that is looked at first
     if rig.endswith(".npz"):
         with np.load(rig) as saved:
-            transform, field = saved["transform"], saved["field"]
+            transform, field, content = saved["transform"], saved["field"], saved["content"]
+        if content.size:  # between constant bars
+            top, left, bottom, right = content.astype(int)
+            counts, first = counts[top:bottom, left:right], np.array([left, top])
+        ir = stretched(counts)
     else:
-        transform = np.loadtxt(rig)
+        transform, ir = np.loadtxt(rig), stretched(counts)
         field = refined(folder, ir, rgb, transform)
-    coordinates = projected(transform, enlarged(field, rgb.shape[:2]))
+    coordinates = projected(transform, enlarged(field, rgb.shape[:2])) - first
     # The graph samples the infrared image as it is: one that is much finer is reduced first.
     step = np.median(np.abs(np.diff(coordinates[..., 0], axis=1)))
     if step >= 1.5:
         size = [round(side / step) for side in ir.shape]
         coordinates = (coordinates + 0.5) * np.divide(size, ir.shape)[::-1] - 0.5
         ir = resized(ir, size)
-    graph = onnxruntime.InferenceSession(folder / "fuse.onnx")
     inputs = {
         "infrared": ir[None, None],
         "visible": np.moveaxis(rgb, -1, 0)[None],
         "coordinates": np.moveaxis(coordinates, -1, 0)[None].astype(np.float32),
     }
-    (fused,) = graph.run(None, inputs)
-    Image.fromarray(np.round(255 * coloured(fused[0, 0], rgb)).astype(np.uint8)).save(out)
+    fused = run(folder / "fuse.onnx", inputs)[0, 0]
+    if vis.ndim == 3:
+        fused = coloured(fused, rgb)
+    Image.fromarray(np.round(255 * fused).astype(np.uint8)).save(out)
     print(out)
+
+
+def run(graph: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Returns the output of a graph."""
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = False  # half the memory, and no slower
+    (output,) = onnxruntime.InferenceSession(graph, options).run(None, inputs)
+    return output
+
+
+def opened(file: str) -> np.ndarray:
+    """Returns the pixels of a file, upright: (h, w) or, in colour, (h, w, 3)."""
+    image = ImageOps.exif_transpose(Image.open(file))
+    return np.asarray(image if image.mode in ("L", "I;16", "I", "F") else image.convert("RGB"))
 
 
 def stretched(counts: np.ndarray) -> np.ndarray:
     """Returns an infrared image in [0, 1], as umfuse sees it where no range is given."""
-    low, high = (0, 255) if counts.dtype == np.uint8 else np.percentile(counts, (0.5, 99.5))
-    return np.clip((counts - low) / (high - low), 0, 1).astype(np.float32)
+    eight_bits = counts.dtype == np.uint8
+    low, high = (0, 255) if eight_bits else np.percentile(counts, (0.5, 99.5))
+    if counts.ndim == 3:
+        counts = counts @ LUMA
+    return np.clip((counts - low) / max(high - low, 1e-9), 0, 1).astype(np.float32)
 
 
 def refined(folder: Path, ir: np.ndarray, rgb: np.ndarray, transform: np.ndarray) -> np.ndarray:
@@ -63,9 +90,7 @@ def refined(folder: Path, ir: np.ndarray, rgb: np.ndarray, transform: np.ndarray
         "known": known[None, None].astype(np.float32),
         "visible": small[None],
     }
-    graph = onnxruntime.InferenceSession(folder / "dense.onnx")
-    (displacement,) = graph.run(None, inputs)
-    return np.moveaxis(displacement[0], 0, -1) * scale
+    return np.moveaxis(run(folder / "dense.onnx", inputs)[0], 0, -1) * scale
 
 
 def grid(height: int, width: int) -> np.ndarray:
@@ -106,7 +131,7 @@ def sampled(image: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def coloured(luma: np.ndarray, rgb: np.ndarray) -> np.ndarray:
     """Returns a luma (H, W) with the colour of a picture (H, W, 3), which fades until it fits."""
     luma = np.clip(luma, 0, 1)[..., None]
-    colour = rgb - rgb @ np.array([0.299, 0.587, 0.114], np.float32)[:, None]
+    colour = rgb - (rgb @ LUMA)[..., None]
     room = np.where(colour > 0, 1 - luma, luma)
     share = (room / np.maximum(np.abs(colour), 1e-9)).min(-1, keepdims=True)
     return luma + np.minimum(share, 1) * colour

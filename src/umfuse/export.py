@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.metadata
 import io
 import json
 import logging
@@ -95,12 +96,15 @@ OUTPUTS = {
 }
 
 
-def export(model: Umfuse, folder: str | os.PathLike[str]) -> Path:
+def export(
+    model: Umfuse, folder: str | os.PathLike[str], weights: Mapping[str, object] | None = None
+) -> Path:
     """Writes ``dense.onnx``, ``fuse.onnx`` and ``export.json``, which says what goes in and out.
 
     Args:
         model: On the CPU.
         folder: Where to; it is made.
+        weights: What ``export.json`` says of the weights, such as their name and SHA-256.
 
     Returns:
         The folder.
@@ -133,6 +137,8 @@ def export(model: Umfuse, folder: str | os.PathLike[str]) -> Path:
         }
     about = {
         "format_version": FORMAT_VERSION,
+        "umfuse": importlib.metadata.version("umfuse"),
+        "weights": {**(weights or {}), "license": model.license},
         "opset": OPSET,
         "working_size": model.config.working_size,
         "smallest": SMALLEST,

@@ -25,8 +25,13 @@ def add_commands(commands: Commands, shared: Options) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from umfuse import load
+    from umfuse import load, weights
     from umfuse.export import export
 
-    print(export(load(options.weights, device="cpu"), options.output))
+    folder = weights.locate(options.weights)
+    model = load(folder, device="cpu")
+    files = (*weights.FILES, weights.CPSTN) if model.config.needs_cpstn else weights.FILES
+    name = options.weights or weights.manifest()["default"]
+    about = {"name": name, "sha256": {file: weights.sha256(folder / file) for file in files}}
+    print(export(model, options.output, about))
     return 0
