@@ -73,7 +73,7 @@ def from_points(
     return replace(
         aligned,
         method="matcher",
-        confidence=confidence_of(evidence, fit.share),
+        confidence=confidence_of(evidence, fit.share) * judge.precision(fit.transform),
         log_likelihood=evidence,
         correlation=correlation,
     )
@@ -110,7 +110,7 @@ def from_guess(
     return replace(
         aligned,
         method=method,
-        confidence=confidence_of(evidence),
+        confidence=confidence_of(evidence) * judge.precision(transform),
         log_likelihood=evidence,
         correlation=correlation,
     )
@@ -166,6 +166,10 @@ class Judge:
         """Returns the log-likelihood ratio and the correlation of a transform ``(3, 3)``."""
         ratios, correlations = likelihood.compare(self.pair, self.ready.inward(transform)[None])
         return float(ratios[0]), float(correlations[0])
+
+    def precision(self, transform: Tensor) -> float:
+        """Returns the chance that a transform ``(3, 3)`` that is right is precise too."""
+        return float(likelihood.precision(self.pair, self.ready.inward(transform)[None]))
 
     def of(self, registration: Registration) -> tuple[float, float]:
         """Returns the same of the global part of a registration."""

@@ -90,9 +90,10 @@ def find_transform(infrared: Tensor, visible: Tensor, known: Known = NOTHING) ->
     with torch.autocast(vis.device.type, enabled=False), devices.one_thread():
         pool = _searched(ready.pair)
     best = pool.best
+    within = float(likelihood.precision(ready.pair, pool.transforms[best][None]))
     return SearchResult(
         known.back(target) @ (ready.plain if best == 0 else ready.outward(pool.transforms[best])),
-        pool.confidence,
+        pool.confidence * within,
         float(pool.ratios[best]),
         pool.plain,
         pool.runner_up,
@@ -232,7 +233,7 @@ class _Pool:
 
     @property
     def confidence(self) -> float:
-        """How far to trust the best transform, in [0, 1]."""
+        """How far to trust that the best transform is at the right place, in [0, 1]."""
         rank = max(float(self.rank[self.best]), 1e-3)
         # A runner-up half as good halves the confidence; repeated structure makes many.
         unique = 1 / (1 + (2 * self.runner_up / rank) ** 6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,11 +35,14 @@ class WorkingPair(NamedTuple):
     def distance(self, transforms: Tensor, other: Tensor) -> Tensor:
         """Returns how far transforms ``(N, 3, 3)`` are from another one, ``(N,)``.
 
-        The mean over the corners and the centre of the visible image, as a part of the long side
-        of the infrared one.
+        The mean over the corners and the centre of what the other one lets both images see, as a
+        part of the long side of the infrared one.
         """
-        places = geometry.corners(transforms, self.visible.size)
-        apart = length(places - geometry.corners(other, self.visible.size)).mean(-1)
+        height, width = self.visible.size
+        edge = torch.tensor([width - 1.0, height - 1.0], dtype=torch.float64)
+        places = geometry.corners(other.inverse(), self.infrared.size).clamp_min(0).minimum(edge)
+        there = geometry.project_points(transforms, places.expand(len(transforms), -1, -1))
+        apart = length(there - geometry.project_points(other, places)).mean(-1)
         return apart / max(self.infrared.size)
 
 
