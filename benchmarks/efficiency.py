@@ -11,6 +11,9 @@ included, beside CPSTN and MRRN alone of the `paper` preset; "fuse" is `Umfuse.a
 `Umfuse.fuse`. The `paper` preset runs in plain float32, the default as it is used. Times are the
 median of runs in turn; memory is what a call adds to the resident size of a fresh process with the
 model loaded, at its peak (Linux), or what CUDA has allocated.
+
+`--only bars profile` measures what `benchmarks.budget` says instead: everything against its bar,
+and the parts of one `umfuse.fuse`, on one thread of a processor; `--page docs/performance.md`.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from benchmarks import data, scenes
+from benchmarks import budget, data, scenes
 from torch import Tensor
 
 import umfuse
@@ -35,6 +38,7 @@ from umfuse.pipeline import Umfuse
 
 SIZES = ((64, 64), (256, 256), (512, 640), (768, 1024))
 KINDS = ("paper", "default")
+TABLES = ("networks", "bars", "profile")
 PARTS = ("MRRN + DIFN", "DIFN", "networks", "register", "register far", "fuse")
 
 
@@ -162,6 +166,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only", nargs="+", default=TABLES, choices=TABLES)
+    parser.add_argument("--pairs", type=int, default=500, help="of changing size, for the bars")
     parser.add_argument("--peak", type=json.loads, help=argparse.SUPPRESS)
     data.page_option(parser)
     arguments = parser.parse_args()
@@ -169,10 +175,22 @@ def main() -> None:
     if arguments.peak:
         print(measure_peak(*arguments.peak, arguments.device))
         return
-    head = ("parameters, million", "CPSTN", "MRRN", "DIFN", "MRRN + DIFN", "all three")
-    data.report(arguments, "parameters", head, parameters())
-    head = ("size", "part", "paper, s", "default, s", "ratio", "paper, MiB", "default, MiB")
-    data.report(arguments, "efficiency", head, rows(arguments.device, arguments.repeats))
+    repeats = arguments.repeats
+    if "networks" in arguments.only:
+        head = ("parameters, million", "CPSTN", "MRRN", "DIFN", "MRRN + DIFN", "all three")
+        data.report(arguments, "parameters", head, parameters())
+        head = ("size", "part", "paper, s", "default, s", "ratio", "paper, MiB", "default, MiB")
+        data.report(arguments, "efficiency", head, rows(arguments.device, repeats))
+    torch.set_num_threads(1)
+    if "bars" in arguments.only:
+        head = ("what", "measured", "bar", "MACs per pixel", "bytes per pixel")
+        paper, default = (model(kind, "cpu") for kind in KINDS)
+        lines = budget.bars(paper, default, repeats, arguments.pairs)
+        data.report(arguments, "bars", head, budget.noted(lines, len(head)))
+    if "profile" in arguments.only:
+        head = ("part of `fuse`", "time", "s", "calls", "MACs per pixel", "bytes per pixel")
+        lines = budget.profile(model("default", "cpu"), repeats)
+        data.report(arguments, "profile", head, budget.noted(lines, len(head)))
 
 
 if __name__ == "__main__":
