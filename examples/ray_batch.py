@@ -51,6 +51,11 @@ def demo_folders() -> list[str]:
     return ["ir", "vis", "fused"]
 
 
+def worst_first(rows: list[dict]) -> list[dict]:
+    """Returns the rows of what failed, then the others by their confidence."""
+    return sorted(rows, key=lambda row: (not row["error"], row["error"] or row["confidence"]))
+
+
 def main(arguments: list[str]) -> None:
     """Fuses all pairs of two folders that are not fused yet."""
     infrared, visible, out, *rest = arguments or demo_folders()
@@ -74,7 +79,7 @@ def main(arguments: list[str]) -> None:
         num_cpus=1,
         num_gpus=gpus,
     )
-    for row in sorted(results.take_all(), key=lambda row: row["confidence"]):
+    for row in worst_first(results.take_all()):
         print(f"{row['confidence']:.2f} {row['name']} {row['error']}")
 
 

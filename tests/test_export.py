@@ -13,6 +13,8 @@ from PIL import ExifTags, Image
 
 import umfuse
 from umfuse import cli, demo, export, geometry, images, resampling, weights
+from umfuse.config import UmfuseConfig
+from umfuse.networks import CpstnConfig
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_fuse.py"
 SIZES = [(1, 64, 64), (3, 100, 131), (2, 160, 96)]
@@ -75,6 +77,25 @@ def test_the_fusion_graph_is_the_fusion(exported, exact, batch, height, width):
     with torch.no_grad():
         expected = exact.fuse(infrared, visible, coordinates)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.slow
+def test_the_networks_of_the_paper_are_exported(tmp_path):
+    for module in ("onnxscript", "onnxruntime"):
+        pytest.importorskip(module)
+    torch.manual_seed(0)
+    config = UmfuseConfig(cpstn=CpstnConfig(filters=4, blocks=1))
+    model = umfuse.Umfuse(config).eval()
+    for parameter in model.parameters():  # wake the heads that start at zero
+        parameter.data += 0.01 * torch.randn_like(parameter)
+    folder = export.export(model, tmp_path)
+    visible = torch.rand(3, 3, 100, 131)
+    infrared = visible.mean(1, keepdim=True)
+    inputs = {"infrared": infrared, "known": torch.ones_like(infrared), "visible": visible}
+    with torch.no_grad():
+        expected = export.Dense(model)(**inputs)
+    assert expected.abs().max() > 0.1
+    torch.testing.assert_close(run(folder, "dense", inputs), expected, atol=1e-4, rtol=0)
 
 
 @pytest.mark.slow
