@@ -48,7 +48,8 @@ def test_two_workers_fuse_what_is_missing(cluster, tmp_path, capsys):
     example["main"]([*map(str, folders), "2"])
     said = capsys.readouterr().out
     assert "3 of 4 pairs to fuse" in said
-    assert "1.00 day" in said
+    confidences = dict(line.split()[1::-1] for line in said.splitlines()[1:])
+    assert min(float(confidences[name]) for name in ("day", "night")) > 0.9
     assert "nan lost infrared: expected an image file" in said
     assert (folders[2] / "done.png").read_bytes() == b"kept"
     assert sorted(path.stem for path in folders[2].iterdir()) == ["day", "done", "night"]
