@@ -244,3 +244,59 @@ def test_tests_run_on_the_changed_copy(tmp_path):
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.stdout.split() == ["True", "False", "False"], done.stderr
+
+
+# ---- kills ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
+def test_runs_that_are_killed_lose_nothing(tmp_path):
+    table = rows(tmp_path, tmp_path, "benchmarks.kills", "--kills", "5")
+    for command in ("umfuse fuse", "umfuse train"):
+        numbers = {name: cell for name, cell in table[command].items() if name != "command"}
+        assert numbers["kills"] == "5"
+        assert int(numbers["runs to the end"]) >= 1
+        assert int(numbers["while a file was written"]) >= 1
+        assert numbers["half-written"] == numbers["lost"] == "0"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.gif", "a.npz", "a.csv", "a.html", "a.json"])
+def test_half_of_a_file_is_told(tmp_path, name):
+    from benchmarks import kills
+
+    path = tmp_path / name
+    if path.suffix in (".png", ".jpg", ".gif"):
+        rng = np.random.default_rng(0)
+        write(path, rng.integers(0, 256, (40, 40), dtype=np.uint8))
+    elif path.suffix == ".npz":
+        np.savez(path, a=np.arange(99))
+    else:
+        row = ",".join(7 * ["x"]) + "\n"
+        text = {".csv": 5 * row, ".html": "<html>\n</html>\n", ".json": '{"a": 1}'}
+        path.write_text(text[path.suffix])
+    assert kills.broken(tmp_path) == []
+    (tmp_path / "straight").mkdir()
+    (tmp_path / "straight" / name).write_bytes(path.read_bytes())
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    (told,) = [line for line in kills.broken(tmp_path) if "straight" not in line]
+    assert told.startswith(f"half-written: {name}: ")
+    straight = tmp_path / "straight"
+    assert f"different: {name}" in kills.differing_files(straight, tmp_path)
+    path.rename(tmp_path / f".{name}.tmp")
+    assert f"lost or left over: {name}" in kills.differing_files(straight, tmp_path)
+    assert kills.broken(tmp_path) == []
+
+
+def test_what_two_trainings_do_not_share_is_told(tmp_path):
+    from benchmarks import kills
+
+    for name, loss in (("a", 0.5), ("b", 0.25)):
+        folder = tmp_path / name / "checkpoints" / "step-00000001"
+        folder.mkdir(parents=True)
+        torch.save({"step": 1, "task": torch.full((3,), loss)}, folder / "state.pt")
+        line = {"step": 1, "loss": loss, "wait_s": loss}
+        (tmp_path / name / "log.jsonl").write_text(json.dumps(line) + "\n")
+    differing = kills.differing_trainings(tmp_path / "a", tmp_path / "b")
+    assert differing == ["different: checkpoints/step-00000001/state.pt", "different: log.jsonl"]
+    assert kills.differing_trainings(tmp_path / "a", tmp_path / "a") == []
