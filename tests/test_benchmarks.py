@@ -300,3 +300,35 @@ def test_what_two_trainings_do_not_share_is_told(tmp_path):
     differing = kills.differing_trainings(tmp_path / "a", tmp_path / "b")
     assert differing == ["different: checkpoints/step-00000001/state.pt", "different: log.jsonl"]
     assert kills.differing_trainings(tmp_path / "a", tmp_path / "a") == []
+
+
+# ---- fuzzing -------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's, of what it then refuses
+def test_where_fuzzing_starts_is_read_and_half_of_it_is_refused(tmp_path):
+    from benchmarks import fuzz
+
+    starts = fuzz.starts(tmp_path)
+    outcomes = [fuzz.check(tmp_path, content) for content in starts]
+    assert set(fuzz.TARGETS) <= set(outcomes)
+    assert sum(outcome in fuzz.TARGETS for outcome in outcomes) > 0.8 * len(outcomes)
+    halves = [fuzz.check(tmp_path, content[: len(content) // 2]) for content in starts]
+    assert {outcome for outcome in halves if outcome[:5] != "image"} == {
+        "weights: WeightsError",
+        "config: WeightsError",
+        "registration: ValueError",
+    }
+
+
+def test_fuzzing_takes_no_other_error_and_no_silence(tmp_path, monkeypatch):
+    from benchmarks import fuzz
+
+    for error, taken in ((KeyError("a"), KeyError), (ValueError("short"), AssertionError)):
+
+        def read(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("umfuse.images.read", read)
+        with pytest.raises(taken):
+            fuzz.check(tmp_path, b"\0GIF")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 from pathlib import Path
 from typing import Any
@@ -94,9 +95,11 @@ def left_out(pairs: PairDataset, folder: Path) -> None:
         return
     worst = sorted(pairs.dropped, key=lambda stem: pairs.confidence[stem])
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "left_out.csv").open("w", newline="", encoding="utf-8") as table:
-        rows = ((stem, f"{pairs.confidence[stem]:.4f}") for stem in worst)
-        csv.writer(table).writerows((("pair", "confidence"), *rows))
+    rows = ((stem, f"{pairs.confidence[stem]:.4f}") for stem in worst)
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows((("pair", "confidence"), *rows))
+    with files.replacing(folder / "left_out.csv") as table:
+        table.write(text.getvalue().encode("utf-8", "surrogateescape"))
     panels: list[tuple[str, draw.Displayable]] = []
     for stem in worst[:SHOWN]:
         infrared, visible = pairs.as_read(stem)
