@@ -193,8 +193,8 @@ def growth(count: int, longest: int = 320) -> list[float]:
     resident: list[float] = []
     for _ in range(count):
         height, width = rng.integers(longest // 3, longest, 2)
-        rows, columns = rng.integers(longest // 4, longest // 2, 2)
-        infrared, visible = scene.infrared[:rows, :columns], scene.visible[:height, :width]
+        visible = scene.visible[:height, :width]
+        infrared = scene.infrared[: height // 2, : width // 2]
         umfuse.fuse(infrared, visible, weights=model, on_failure="return")
         status = Path("/proc/self/status").read_text(encoding="ascii")
         resident.append(int(re.findall(r"VmRSS:\s+(\d+) kB", status)[0]) / 2**10)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,8 +10,6 @@ import torch.nn.functional as F
 from benchmarks import budget
 
 import umfuse
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_work_is_counted_exactly():
@@ -61,21 +58,3 @@ def test_the_profile_shares_out_the_whole(monkeypatch):
     assert [line[0] for line in lines][-2:] == ["colour, as it came", "all"]
     assert sum(line[3] for line in lines[:-1]) == lines[-1][3]
     assert sum(line[2] for line in lines[:-1]) == pytest.approx(lines[-1][2])
-
-
-GROWTH = """
-from statistics import median
-from benchmarks import budget
-sizes = budget.growth(60, longest=160)
-print(median(sizes[48:]) - median(sizes[12:24]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_memory_does_not_grow_with_pairs_of_changing_size():
-    environment = {key: v for key, v in os.environ.items() if not key.startswith("MALLOC_")}
-    environment["PYTHONPATH"] = os.pathsep.join((str(ROOT), environment.get("PYTHONPATH", "")))
-    command = [sys.executable, "-c", GROWTH]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    assert float(done.stdout) < 16

@@ -1,5 +1,6 @@
 """Many pairs one after the other, several at once, and the first one of a process."""
 
+import gc
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -71,6 +72,23 @@ def test_a_thread_that_begins_during_a_search_keeps_its_threads():
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+
+
+def test_nothing_is_kept_of_pairs_of_changing_size(model):
+    def tensors():
+        gc.collect()
+        return sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+
+    def fuse(numbers):
+        for number in numbers:
+            infrared, visible = scene(64 + 8 * number, 96, number)
+            placed = np.eye(3)
+            assert umfuse.fuse(infrared, visible, registration=placed, weights=model).luma.any()
+
+    fuse(range(2))
+    before = tensors()
+    fuse(range(2, 8))
+    assert tensors() == before
 
 
 @pytest.mark.slow
