@@ -431,12 +431,8 @@ def test_help_does_not_wait_for_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_threads_of_a_command_do_not_spin_while_they_wait():
-    code = (
-        "import os, umfuse.cli\n"
-        "umfuse.cli.main(['weights', 'list'])\n"
-        "print(os.environ['OMP_WAIT_POLICY'])"
-    )
+def test_threads_do_not_spin_while_they_wait():
+    code = "import os, umfuse; print(os.environ['OMP_WAIT_POLICY'])"
     for said, expected in ({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE"):
         environment = {k: v for k, v in os.environ.items() if k != "OMP_WAIT_POLICY"} | said
         run = subprocess.run(

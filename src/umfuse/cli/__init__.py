@@ -38,9 +38,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # than to fuse a pair, and at the end of the process there is nothing to be freed.
         gc.set_threshold(50_000)
         atexit.register(gc.freeze)
-    if "torch" not in sys.modules:
-        # Threads that spin while they wait take the time of whatever else is running.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = _parser()
     options = parser.parse_args(_joined(sys.argv[1:] if arguments is None else arguments))
     level = logging.WARNING - 10 * min(2, options.verbose)
