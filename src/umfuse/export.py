@@ -144,8 +144,7 @@ def export(
         "smallest": SMALLEST,
         "graphs": graphs,
     }
-    with files.replacing(folder / "export.json") as file:
-        file.write((json.dumps(about, indent=2) + "\n").encode())
+    files.write_text(folder / "export.json", json.dumps(about, indent=2) + "\n")
     return folder
 
 

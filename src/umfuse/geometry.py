@@ -313,6 +313,11 @@ def similarity_transform(
     return torch.tensor([*rows, [0.0, 0.0, 1.0]], dtype=torch.float64)
 
 
+def rotation(linear: Tensor) -> Tensor:
+    """Returns by how much linear maps ``(N, 2, 2)`` turn, radians from x towards y: ``(N,)``."""
+    return torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
+
+
 def normalising(size: tuple[int, int]) -> Tensor:
     """Returns the transform to points whose origin is the middle and whose unit the half long side.
 

@@ -35,15 +35,22 @@ class Places:
         size = (coordinates.shape[-2], coordinates.shape[-1])
         return cls(size, lambda rows, columns: coordinates[..., rows, columns])
 
+    def each(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """Returns what a function makes of the coordinates, computed band by band.
+
+        Args:
+            function: ``(B, 2, h, w)`` to ``(B, C, h, w)``.
+        """
+        bands = [function(self.part(rows, slice(None))) for rows in tiles.bands(self.size)]
+        return bands[0] if len(bands) == 1 else torch.cat(bands, 2)
+
     def whole(self) -> Tensor:
         """Returns all coordinates, ``(B, 2, H, W)``."""
-        bands = [self.part(rows, slice(None)) for rows in tiles.bands(self.size)]
-        return bands[0] if len(bands) == 1 else torch.cat(bands, 2)
+        return self.each(lambda coordinates: coordinates)
 
     def inside(self, size: tuple[int, int]) -> Tensor:
         """Returns the mask of `geometry.inside` of images of a size, ``(B, 1, H, W)``."""
-        bands = tiles.bands(self.size)
-        return torch.cat([geometry.inside(self.part(rows, slice(None)), size) for rows in bands], 2)
+        return self.each(partial(geometry.inside, size=size))
 
     def between(self, seen: Box | None, content: Box | None) -> Places:
         """Returns the places of a part of the grid in a part of the images.
@@ -141,9 +148,9 @@ def sampled(image: Tensor, places: Places, *, nearest: bool = False) -> Tensor:
         places: Which of its pixels the grid looks at.
         nearest: Takes the nearest pixel, without reducing the image first.
     """
-    sampler = partial(geometry.nearest, image) if nearest else Sampler(image, places.steps())
-    bands = [sampler(places.part(rows, slice(None))) for rows in tiles.bands(places.size)]
-    return bands[0] if len(bands) == 1 else torch.cat(bands, 2)
+    return places.each(
+        partial(geometry.nearest, image) if nearest else Sampler(image, places.steps())
+    )
 
 
 def hidden(missing: Tensor, places: Places) -> Tensor:

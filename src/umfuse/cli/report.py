@@ -71,8 +71,7 @@ class Report:
             text = io.StringIO(newline="")
             # In one order, however often the run was stopped.
             csv.writer(text).writerows((COLUMNS, *sorted(self.rows.values())))
-            with files.replacing(self.path) as file:
-                file.write(text.getvalue().encode("utf-8", "surrogateescape"))
+            files.write_text(self.path, text.getvalue())
         if self.page is not None:
             rows = (dict(zip(COLUMNS, row, strict=True)) for row in self.rows.values())
             page.write(self.page, rows, self.min_confidence)

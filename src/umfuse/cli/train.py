@@ -212,8 +212,7 @@ def _remember(run: Path, asked: dict[str, Any]) -> None:
     """Writes down what was asked for, so that the run can be taken up by its folder alone."""
     from umfuse import files
 
-    with files.replacing(run / NOTE) as file:
-        file.write((json.dumps(asked, indent=2) + "\n").encode())
+    files.write_text(run / NOTE, json.dumps(asked, indent=2) + "\n")
 
 
 def _recall(options: argparse.Namespace) -> None:

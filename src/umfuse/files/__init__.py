@@ -9,7 +9,7 @@ from umfuse.files.arrays import Array
 from umfuse.files.metadata import NOTHING, Metadata
 from umfuse.files.opening import declare_nodata, declared_nodata, existing, open_image, upright
 from umfuse.files.refused import DECODE_ERRORS
-from umfuse.files.replacing import replacing
+from umfuse.files.replacing import replacing, write_text
 from umfuse.files.saving import FLOAT_SLACK, save
 
 __all__ = [
@@ -27,4 +27,5 @@ __all__ = [
     "replacing",
     "save",
     "upright",
+    "write_text",
 ]

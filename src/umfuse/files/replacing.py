@@ -48,3 +48,17 @@ def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
         ) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text as UTF-8, completely or not at all, as `replacing`.
+
+    Args:
+        path: The file to be; its folder must exist.
+        text: What is to be in it; names of files that are no text stay what they are.
+
+    Raises:
+        OSError: If it cannot be written; what was there is as it was.
+    """
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "surrogateescape"))

@@ -96,10 +96,7 @@ def default_transforms(pair: WorkingPair) -> Tensor:
 def log_prior(pair: WorkingPair, transforms: Tensor) -> Tensor:
     """Returns how plausible transforms are before the pictures are compared, ``(N,)``."""
     (height, width), (h, w) = pair.visible.size, pair.infrared.size
-    linear = transforms[:, :2, :2]
-    turn = torch.rad2deg(
-        torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
-    )
+    turn = torch.rad2deg(geometry.rotation(transforms[:, :2, :2]))
     middle = torch.tensor([(w - 1) / 2, (h - 1) / 2], dtype=torch.float64)
     places = geometry.corners(transforms, (height, width))
     centre = places[:, 4] - middle

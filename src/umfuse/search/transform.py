@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
-from umfuse import devices
+from umfuse import devices, geometry
 from umfuse.search import correlation, ecc, homography, likelihood, working
 from umfuse.search.correlation import DISTINCT, Grid
 from umfuse.search.known import NOTHING, Known
@@ -158,7 +158,6 @@ class _Pool:
         ratios: ``(N,)``, log-likelihood ratios.
         correlations: ``(N,)``.
         rank: ``(N,)``, log posteriors: ratios and priors.
-        turns: ``(N,)``, in which pair they were found.
         plain: Log-likelihood ratio of plain resizing, or what is known.
     """
 
@@ -168,7 +167,6 @@ class _Pool:
         self.back = _quarter_turns(pair.infrared.size)
         self.transforms = torch.empty(0, 3, 3, dtype=torch.float64)
         self.ratios = self.correlations = self.rank = torch.empty(0)
-        self.turns = torch.empty(0, dtype=torch.long)
         self.add(pair.plain[None])
         self.plain = float(self.ratios[0])
 
@@ -187,7 +185,6 @@ class _Pool:
         self.ratios = torch.cat((self.ratios, ratios))
         self.correlations = torch.cat((self.correlations, correlations))
         self.rank = torch.cat((self.rank, rank))
-        self.turns = torch.cat((self.turns, turns))
 
     def explore(self, starts: Tensor) -> None:
         """Takes what transforms ``(N, 3, 3)`` lead to."""
@@ -199,8 +196,9 @@ class _Pool:
 
     def refine(self) -> None:
         """Refines the best transforms to homographies."""
-        turn = int(self.turns[self.best])
-        leaders = torch.where(self.turns == turn, self.rank, -math.inf).topk(2).indices
+        turns = _quarters(self.transforms)
+        turn = int(turns[self.best])
+        leaders = torch.where(turns == turn, self.rank, -math.inf).topk(2).indices
         there = self.back[turn].inverse() @ self.transforms[leaders]
         pair = self.pairs[turn]
         # Two starts that met at one place end at one place.
@@ -257,8 +255,7 @@ def _quarter_turns(size: tuple[int, int]) -> Tensor:
 def _quarters(transforms: Tensor) -> Tensor:
     """Returns which of `_quarter_turns` is nearest to transforms ``(N, 3, 3)``: ``(N,)``."""
     linear = transforms[:, :2, :2] / transforms[:, 2:, 2:]
-    angle = torch.atan2(linear[:, 1, 0] - linear[:, 0, 1], linear[:, 0, 0] + linear[:, 1, 1])
-    return (angle / (math.pi / 2)).round().long() % 4
+    return (geometry.rotation(linear) / (math.pi / 2)).round().long() % 4
 
 
 def _refined(pair: WorkingPair, starts: Tensor) -> Tensor:

@@ -77,14 +77,14 @@ class View:
         shape = (every.shape[-2], every.shape[-1])
         laid = every.new_zeros(len(transforms), 2, *shape)
         masks = every.new_zeros(len(transforms), 1, *shape)
-        for some, longest in self._rungs(transforms):
+        for some, longest, linear in self._rungs(transforms):
             seen = self.features(longest, sigma)
             size = size_of(seen)
             back = (transforms[some] @ geometry.resize_transform(size, self.size)).inverse()
             coordinates = geometry.project(back.to(every.device), every)
             mask = geometry.inside(coordinates, size, BORDER).to(every.dtype)
             moved = geometry.interpolate(seen, coordinates).movedim(1, -1)
-            moved = turned(moved, _linear(transforms[some], self.size)).movedim(-1, 1)
+            moved = turned(moved, linear).movedim(-1, 1)
             laid[some], masks[some] = moved * mask, mask
         return laid, masks
 
@@ -105,17 +105,15 @@ class View:
         """
         places = torch.zeros(len(transforms), count, 2, device=self.image.device)
         values = torch.zeros_like(places)
-        for some, longest in self._rungs(transforms):
+        for some, longest, linear in self._rungs(transforms):
             points = self._points(longest, sigma, STRONG * count)
-            batch, number = len(transforms[some]), len(points.places)
+            batch, number = len(some), len(points.places)
             seen = geometry.project_points(transforms[some], points.places.expand(batch, -1, 2))
             on = geometry.inside(seen.movedim(-1, 0)[None], grid, 0)[0, 0]
             first = on * torch.arange(number, 0, -1, device=on.device)
             index = first.topk(min(count, number)).indices
-            linear = _linear(transforms[some], self.size)
-            chosen = turned(points.values.expand(batch, -1, 2), linear)
-            chosen = (chosen * on[..., None]).gather(1, index[..., None].expand(-1, -1, 2))
             places[some, : index.shape[1]] = seen.gather(1, index[..., None].expand(-1, -1, 2))
+            chosen = turned(points.values[index], linear) * on.gather(1, index)[..., None]
             values[some, : index.shape[1]] = chosen
         return places, values
 
@@ -130,16 +128,18 @@ class View:
             )
         return self._strongest[key]
 
-    def _rungs(self, transforms: Tensor) -> Iterator[tuple[Tensor, int]]:
+    def _rungs(self, transforms: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
         """Yields which transforms look at the image at a long side, and that: few sizes serve all.
 
-        It is near to what transforms make of it, and never above its own.
+        It is near to what transforms make of it, and never above its own. Their `_linear` follow.
         """
         longest = max(self.size)
-        area = _linear(transforms, self.size).det().abs()
+        linear = _linear(transforms, self.size)
+        area = linear.det().abs()
         steps = (area.clamp_min(1e-12).log() / (-2 * torch.tensor(RUNG).log())).round().clamp_min(0)
         for step in cast("list[float]", steps.unique().tolist()):
-            yield (steps == step).nonzero()[:, 0], max(SMALLEST, round(longest * RUNG**-step))
+            some = (steps == step).nonzero()[:, 0]
+            yield some, max(SMALLEST, round(longest * RUNG**-step)), linear[some]
 
 
 def turned(features: Tensor, linear: Tensor) -> Tensor:
@@ -150,8 +150,8 @@ def turned(features: Tensor, linear: Tensor) -> Tensor:
         linear: ``(N, 2, 2)``, of the places of the image.
     """
     side = linear.det().sign()  # -1 where the image is mirrored
-    right, down = linear[..., 0], linear[..., 1] * side[:, None]
-    angle = 2 * torch.atan2(right[:, 1] - down[:, 0], right[:, 0] + down[:, 1])
+    upright = torch.stack((linear[..., 0], linear[..., 1] * side[:, None]), -1)
+    angle = 2 * geometry.rotation(upright)
     shape = (-1, *[1] * (features.ndim - 2))
     cos, sin, side = (x.to(features).view(shape) for x in (angle.cos(), angle.sin(), side))
     x, y = features.unbind(-1)

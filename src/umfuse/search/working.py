@@ -80,7 +80,7 @@ def prepared(infrared: Tensor, visible: Tensor, known: Known = NOTHING) -> Prepa
     boxes = borders.content(infrared), borders.content(visible)
     to_infrared, to_visible = (borders.inward(box) for box in boxes)
     infrared, visible = borders.part(infrared, boxes[0]), borders.part(visible, boxes[1])
-    pair = WorkingPair(View(enlarged(fitted(infrared))), View(enlarged(fitted(visible))), known)
+    pair = WorkingPair(_view(infrared), _view(visible), known)
     plain = known.resized(size_of(visible), size_of(infrared))
     return Prepared(
         pair,
@@ -110,6 +110,6 @@ def enlarged(image: Tensor) -> Tensor:
     return F.interpolate(image, size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
-def fitted(image: Tensor, longest: int = WORKING_SIZE) -> Tensor:
-    """Returns an image reduced, never enlarged, to a long side."""
-    return resized(image, fitted_size(size_of(image), longest))
+def _view(image: Tensor) -> View:
+    """Returns an image at its working size."""
+    return View(enlarged(resized(image, fitted_size(size_of(image), WORKING_SIZE))))

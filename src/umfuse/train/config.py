@@ -146,5 +146,4 @@ def read_config(run: str | os.PathLike[str]) -> TrainConfig:
 
 def write_config(run: str | os.PathLike[str], config: TrainConfig) -> None:
     """Writes the config of a run into its folder, completely or not at all."""
-    with files.replacing(Path(run) / "train.json") as file:
-        file.write((json.dumps(asdict(config), indent=2) + "\n").encode())
+    files.write_text(Path(run) / "train.json", json.dumps(asdict(config), indent=2) + "\n")

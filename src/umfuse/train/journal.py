@@ -130,8 +130,7 @@ def _shorten(log: Path, last: int) -> None:
         if not line.endswith("\n") or json.loads(line)["step"] > last:
             break
         kept.append(line)
-    with files.replacing(log) as file:
-        file.write("".join(kept).encode())
+    files.write_text(log, "".join(kept))
 
 
 def _short(figures: dict[str, float]) -> str:

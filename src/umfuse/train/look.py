@@ -98,8 +98,7 @@ def left_out(pairs: PairDataset, folder: Path) -> None:
     rows = ((stem, f"{pairs.confidence[stem]:.4f}") for stem in worst)
     text = io.StringIO(newline="")
     csv.writer(text).writerows((("pair", "confidence"), *rows))
-    with files.replacing(folder / "left_out.csv") as table:
-        table.write(text.getvalue().encode("utf-8", "surrogateescape"))
+    files.write_text(folder / "left_out.csv", text.getvalue())
     panels: list[tuple[str, draw.Displayable]] = []
     for stem in worst[:SHOWN]:
         infrared, visible = pairs.as_read(stem)
