@@ -1,7 +1,7 @@
 """Runs that are killed lose nothing: `python -m benchmarks.kills`.
 
 `umfuse fuse` of two folders, with every kind of result, and `umfuse train` on rendered pairs are
-killed by SIGKILL: every other time at a random moment, else a random while after a file is begun.
+killed by SIGKILL: every other time at a random moment, else while a file is being written.
 What is visible then, which is all but names that begin with a dot or "unfinished-", is opened to
 its end. The same command (of folders with `--resume`) takes the run up until it is complete, and
 another run begins. In the end there must be what a run leaves that nobody stopped: of folders the
@@ -43,8 +43,8 @@ from umfuse.train import checkpoints, recipes
 PAIRS = 4
 SIZE, INFRARED_SIZE = (96, 128), (80, 100)
 STEPS = 6  # of a training, with a checkpoint after every other
-FSYNC_S = 0.01  # that the disk takes for a file
-AFTER_S = 0.05  # at most, from the beginning of a file to the kill
+FSYNC_S = 0.02  # that the disk takes for a file
+AFTER_S = 0.02  # at most, from the beginning of a file to the kill
 TIMES = ("s_per_step", "wait_s")  # figures that are no results
 
 
@@ -154,10 +154,8 @@ def kill(
         seen = unfinished(run)
         process = start(run)
         if row.kills % 2:
-            ready = time.monotonic() + chance.uniform(0, whole)
-            while process.is_alive() and (time.monotonic() < ready or not unfinished(run) - seen):
-                time.sleep(0.001)
-            time.sleep(chance.uniform(0, AFTER_S))
+            time.sleep(chance.uniform(0, whole))
+            stop_within_a_file(process, run, seen, chance.uniform(0, AFTER_S))
         else:
             process.join(chance.uniform(0, whole))
         process.kill()
@@ -175,6 +173,19 @@ def kill(
     row.runs += 1
     row.different += compare(straight, run)
     return row
+
+
+def stop_within_a_file(process: Any, run: Path, seen: set[tuple[str, int]], after: float) -> None:
+    """Stops a process a while after a file is begun, at the first that is not complete then."""
+    while process.is_alive():
+        if unfinished(run) - seen:
+            time.sleep(after)
+            with contextlib.suppress(ProcessLookupError):  # it has come to its end
+                os.kill(process.pid, signal.SIGSTOP)
+                if unfinished(run) - seen:
+                    return
+                os.kill(process.pid, signal.SIGCONT)
+        time.sleep(0.001)
 
 
 def _run(words: Sequence[str], said: Path) -> None:

@@ -22,9 +22,10 @@ ONE = replace(SHARED, accumulate=2)  # the microbatches of two processes
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
     script = Path(__file__).with_name("two_processes.py")
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", script]
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += ["--local-addr", "127.0.0.1", script, folder]  # no name to be looked up
     done = subprocess.run(
-        [sys.executable, *command, folder], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, *command], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return folder

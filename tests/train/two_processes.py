@@ -1,5 +1,6 @@
 """What `test_distributed.py` lets two processes do: ``torchrun two_processes.py FOLDER``."""
 
+import faulthandler
 import os
 import signal
 import sys
@@ -90,4 +91,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.dump_traceback_later(240, exit=True)  # where it waits, should it wait for ever
     main(Path(sys.argv[1]))
