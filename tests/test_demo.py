@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +48,39 @@ def test_the_command_aligns_the_pair_and_says_how_well(options, tmp_path, capsys
     before, after = re.findall(r"([\d.]+) by resizing, ([\d.]+) by umfuse", captured.err)[0]
     assert float(before) > 10
     assert float(after) < 1
+
+
+def state(folder):
+    """What lies in a folder, and when it was written."""
+    return {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
+
+
+def test_a_package_that_is_only_to_be_read_is_enough(tmp_path):
+    """And nothing is written there by those who may; of the Hub no folder is needed."""
+    site, out, home = tmp_path / "site", tmp_path / "out", tmp_path / "home"
+    package = Path(demo.__file__).parents[1]
+    shutil.copytree(package, site / "umfuse", ignore=shutil.ignore_patterns("__pycache__"))
+    home.write_bytes(b"no folder")
+    before = state(site)
+    assert site / "umfuse" / "__main__.py" in before
+    for path in before:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "umfuse", "demo", "-o", str(out)],
+            cwd=site,  # where -m looks first
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "HF_HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert state(site) == before
+    finally:
+        for path in before:
+            path.chmod(0o755)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [str(out / name) for name in PICTURES]
+    assert "Traceback" not in result.stderr
 
 
 def test_the_package_is_small():

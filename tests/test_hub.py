@@ -2,9 +2,11 @@
 
 import hashlib
 import os
+import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import fake_hub
 import pytest
 from fake_hub import COMMIT, FakeHub
 from huggingface_hub import constants
+from room import room
 
 from umfuse import hub as umfuse_hub
 from umfuse.hub import MissingFileError, WeightsError, download
@@ -19,6 +22,7 @@ from umfuse.hub import MissingFileError, WeightsError, download
 REPO = "somebody/umfuse-test"
 BODY = bytes(range(256)) * 64
 SHA256 = hashlib.sha256(BODY).hexdigest()
+posix = pytest.mark.skipif(os.name != "posix", reason="needs permissions of POSIX")
 KNOWN = {"revision": COMMIT, "expected": SHA256, "size": len(BODY)}
 
 
@@ -239,12 +243,86 @@ def test_where_the_network_is_turned_off_nobody_is_asked(hub, tmp_path, monkeypa
     assert hub.requests == []
 
 
+# --- a cache that cannot be written --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expected", [KNOWN, {}], ids=["known", "unknown"])
+def test_a_file_in_the_place_of_the_cache_is_told(hub, tmp_path, expected):
+    cache = tmp_path / "cache"
+    cache.write_bytes(b"mine")
+    said = rf"^model\.bin of '{REPO}' cannot be put into the cache '{re.escape(str(cache))}' \(.*"
+    with pytest.raises(WeightsError, match=said + "permissions, or pass another cache_dir$"):
+        download(REPO, "model.bin", cache_dir=cache, **expected)
+    assert gets(hub) == 0
+    assert cache.read_bytes() == b"mine"
+
+
+@posix
+def test_a_disk_that_gets_full_is_told_and_nothing_is_asked_for_again(hub, tmp_path):
+    said = r"cannot be put into the cache .* \(.*File too large.*\): check space"
+    with room(len(BODY) // 2), pytest.raises(WeightsError, match=said):
+        download(REPO, "model.bin", cache_dir=tmp_path, **KNOWN)
+    assert gets(hub) == 1
+    assert cached(tmp_path) == []
+
+
+@posix
+def test_a_cache_that_is_only_to_be_read_serves_what_it_holds(hub):
+    """And says why it cannot hold more. Who may write everywhere is somebody else meanwhile."""
+    code = f"""
+import os, sys
+from pathlib import Path
+from umfuse.hub import WeightsError, download
+cache = Path(sys.argv[1])
+path = download({REPO!r}, "model.bin", cache_dir=cache)
+for folder, _, _ in [*os.walk(cache)]:
+    os.chmod(folder, 0o555)
+if os.geteuid() == 0:
+    os.seteuid(65534)
+for known in ({KNOWN!r}, {{}}):
+    assert download({REPO!r}, "model.bin", cache_dir=cache, **known) == path
+assert path.stat().st_size == {len(BODY)}
+try:
+    download({REPO!r}, "config.json", cache_dir=cache)
+except WeightsError as error:
+    print(error)
+finally:
+    os.seteuid(os.getuid())
+    for folder, _, _ in os.walk(cache):
+        os.chmod(folder, 0o755)
+"""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)  # for somebody else
+        cache = Path(folder) / "cache"
+        said = finish(start(code, folder, hub.url, words=[str(cache)]))
+        assert said.startswith(f"config.json of '{REPO}' cannot be put into the cache '{cache}' (")
+        assert "ermission denied" in said
+
+
+@pytest.mark.parametrize("inside", ["", "hub"], ids=["HF_HOME", "its cache"])
+def test_the_command_tells_of_a_home_that_is_no_folder(hub, tmp_path, inside):
+    home = tmp_path / "home"
+    (home / inside).parent.mkdir(exist_ok=True)
+    (home / inside).write_bytes(b"mine")
+    code = "import sys; from umfuse import cli; sys.exit(cli.main())"
+    words = ["weights", "download", f"{REPO}@{COMMIT}"]
+    process = start(code, home, hub.url, words=words)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    last = err.splitlines()[-1]
+    assert last.startswith(f"umfuse: error: config.json of '{REPO}' cannot be put into the cache ")
+    assert f"'{home / 'hub'}'" in last
+    assert last.endswith("or set HF_HOME to another folder")
+    assert "Traceback" not in err
+    assert (home / inside).read_bytes() == b"mine"
+
+
 # --- the environment, which huggingface_hub reads when it is imported ----------------------------
 
 
-def start(code, folder, url, **environment):
+def start(code, folder, url, words=(), **environment):
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code],
+        [sys.executable, "-W", "error", "-c", code, *words],
         env={**os.environ, "HF_HOME": str(folder), "HF_ENDPOINT": url, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -226,6 +227,8 @@ def _fetch(
     except Exception as error:  # requests, httpx or httpx2 by the version: they share no class
         if _status(error) in (401, 403):
             raise _refused(repo, error) from error
+        if _of_the_disk(error):
+            raise _unwritable(repo, file, cache_dir, error) from error
         kind = DamagedError if _broke_off(error) else WeightsError
         raise kind(f"could not download {file} of {repo!r}: {_reason(error)}") from error
 
@@ -259,6 +262,8 @@ def _knock(repo: str, file: str, revision: str | None, token: str | bool | None)
                 raise ConnectionError(_reason(error)) from error
             time.sleep(pause)
         except Exception as error:  # as in _fetch
+            if _of_the_disk(error):
+                raise  # HF_HOME, which may hold a token, is no folder
             raise ConnectionError(_reason(error)) from error
         else:
             if found.commit_hash is None or found.etag is None:
@@ -271,6 +276,23 @@ def _refused(repo: str, error: Exception) -> WeightsError:
         f"the Hub does not let you read {repo!r} ({_reason(error)}): check the token, or log in "
         "with `hf auth login`"
     )
+
+
+def _unwritable(
+    repo: str, file: str, cache_dir: str | os.PathLike[str] | None, error: Exception
+) -> WeightsError:
+    folder = os.fspath(constants.HF_HUB_CACHE if cache_dir is None else cache_dir)
+    other = "set HF_HOME to another folder" if cache_dir is None else "pass another cache_dir"
+    return WeightsError(
+        f"{file} of {repo!r} cannot be put into the cache {folder!r} ({_reason(error)}): check "
+        f"space and permissions, or {other}"
+    )
+
+
+def _of_the_disk(error: Exception) -> bool:
+    """Says whether an error is of a file here, and not of the network."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return isinstance(error, OSError) and (error.filename is not None or error.errno in full)
 
 
 def _cause(error: Exception) -> BaseException:
