@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "demo": set(),
     "draw": {"draw"},
     "evaluate": {
-        *("api", "draw", "evaluate", "images", "metrics", "pairing", "pipeline", "resampling"),
-        "weights",
+        *("api", "draw", "evaluate", "files", "images", "metrics", "pairing", "pipeline"),
+        *("resampling", "weights"),
     },
     "export": {"files", "pipeline"},
     "files": {"files"},

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import math
 import os
-import zipfile
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -257,7 +256,7 @@ class Registration:
                 correlation,
                 content=Box(*map(int, box)) if len(box) else None,
             )
-        except (*files.DECODE_ERRORS, MemoryError, zipfile.BadZipFile) as error:
+        except files.ARRAY_ERRORS as error:
             raise ValueError(
                 f"{os.fspath(path)!r} is no registration that umfuse has saved: {error}"
             ) from error

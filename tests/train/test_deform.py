@@ -258,7 +258,8 @@ def test_an_absolute_grid_samples_as_grid_sample_does(tmp_path, field):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda grid: np.where(grid > 0.9, np.nan, grid), "NaN or Inf"),
+        (lambda grid: np.where(grid > 0.9, np.nan, grid), "NaN, Inf or beyond"),
+        (lambda grid: np.where(grid > 0.9, 1e300, grid), "NaN, Inf or beyond"),
         (lambda grid: grid * 20 + 20, "expected .x, y. over .-1, 1."),  # pixels
         (lambda grid: grid * 0.01, "expected .x, y. over .-1, 1."),  # a displacement
         (lambda grid: grid[..., ::-1], "expected .x, y. over .-1, 1."),  # (y, x)

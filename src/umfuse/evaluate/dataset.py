@@ -15,15 +15,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from umfuse import files
 
 
 def read_displacement(path: Path) -> tuple[Tensor, Tensor]:
@@ -40,16 +41,14 @@ def read_displacement(path: Path) -> tuple[Tensor, Tensor]:
         ValueError: If the file is damaged or holds something else.
         OSError: If the file cannot be opened.
     """
+    content = path.read_bytes()
     try:
-        with path.open("rb") as file, np.load(file) as stored:
+        with np.load(io.BytesIO(content)) as stored:
             field = torch.from_numpy(stored["displacement"].astype(np.float32))
             height, width = (int(side) for side in stored["shape"])
             bits = np.unpackbits(stored["valid"])[: height * width]
         valid = torch.from_numpy(bits.astype(bool)).view(1, 1, height, width)
-    except (
-        *(AttributeError, EOFError, KeyError, RuntimeError, TypeError, ValueError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except (*files.ARRAY_ERRORS, AttributeError) as error:
         raise ValueError(
             f"{path}: expected an .npz of displacement, valid and shape, as `umfuse deform` "
             f"writes it: {error}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import tokenize
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ DECODE_ERRORS = (
     *(ArithmeticError, EOFError, LookupError, OSError, RuntimeError, SyntaxError, TypeError),
     *(ValueError, struct.error, zlib.error),
 )
+# And what NumPy is on a broken file of arrays.
+ARRAY_ERRORS = (*DECODE_ERRORS, MemoryError, tokenize.TokenError, zipfile.BadZipFile)
 HEADER = 4096  # bytes, in which formats tell their depth
 
 _VIDEOS = {

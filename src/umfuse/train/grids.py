@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
@@ -13,9 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from umfuse import geometry
+from umfuse import files, geometry
 
 Array: TypeAlias = NDArray[Any]
+
+LARGEST = 1e6  # of a grid, where 1 is the edge of the image
 
 
 def read_absolute_grid(path: str | os.PathLike[str], *, align_corners: bool = True) -> Tensor:
@@ -47,8 +47,8 @@ def read_absolute_grid(path: str | os.PathLike[str], *, align_corners: bool = Tr
             f"{', '.join(sorted(found)) or 'none'}; save the grid alone"
         )
     grid = torch.from_numpy(np.array(_planes(*found.values()), dtype=np.float64))[None]
-    if not bool(grid.isfinite().all()):
-        raise ValueError(f"{path}: the grid has values that are NaN or Inf")
+    if not bool((grid.abs() < LARGEST).all()):
+        raise ValueError(f"{path}: the grid has values that are NaN, Inf or beyond {LARGEST:g}")
     height, width = grid.shape[-2:]
     across = float((grid[:, 0, :, -1] - grid[:, 0, :, 0]).mean())
     down = float((grid[:, 1, -1] - grid[:, 1, 0]).mean())
@@ -73,8 +73,10 @@ def _arrays(path: Path) -> dict[str, Array]:
             return _matlab(file, path)
         try:
             stored = np.load(file)
-            return {"grid": stored} if suffix == ".npy" else dict(stored)
-        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            if suffix == ".npy":
+                return {"grid": stored}
+            return {name: np.asarray(value) for name, value in stored.items()}  # may be bytes
+        except files.ARRAY_ERRORS as error:
             raise ValueError(f"{path} is damaged or holds no plain array: {error}") from error
 
 
@@ -88,7 +90,7 @@ def _matlab(file: BinaryIO, path: Path) -> dict[str, Array]:
         ) from error
     try:
         stored = cast("dict[str, Any]", io.loadmat(file))
-    except (ValueError, NotImplementedError, TypeError, io.matlab.MatReadError) as error:
+    except (*files.ARRAY_ERRORS, io.matlab.MatReadError) as error:
         raise ValueError(f"{path} is damaged or of another format: {error}") from error
     return {name: np.asarray(value) for name, value in stored.items()}
 
