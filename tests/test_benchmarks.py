@@ -184,7 +184,9 @@ LIBRARIES = ("baselines", "budget", "cases", "methods")  # of the others, no com
 
 def test_every_benchmark_imports():
     """What no test runs for lack of data must not rot."""
-    for path in (ROOT / "benchmarks").glob("*.py"):
+    found = [*(ROOT / "benchmarks").glob("*.py")]
+    assert {path.stem for path in found} > set(LIBRARIES)
+    for path in found:
         module = importlib.import_module(f"benchmarks.{path.stem}")
         assert path.stem in LIBRARIES or callable(module.main), path.stem
 

@@ -92,8 +92,10 @@ def test_python_blocks_run_one_after_the_other(page, names):
         exec(compile(code, f"<block {number} of {page.name}>", "exec"), names)
 
 
-def test_readme_has_code():
+def test_readme_has_code_and_the_pages_have_tables():
     assert len(blocks(ROOT / "README.md", "python")) >= 4
+    assert len(with_code("python")) > 8
+    assert sum(len(tables(page)) for page in PAGES) > 8
 
 
 def commands() -> list[str]:

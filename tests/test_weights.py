@@ -64,6 +64,15 @@ def test_written_weights_read_back(folder):
     assert list(stored.state) == ["layer.weight"]
     assert torch.equal(stored.state["layer.weight"], STATE["layer.weight"])
     assert weights.locate(folder) == folder
+    keys = re.findall(r'^  "(\w+)"', (folder / weights.CONFIG).read_text(), re.M)
+    assert keys == sorted(CONFIG.to_dict())  # as people look for them
+
+
+def test_a_folder_or_a_run_says_that_it_holds_weights(folder, tmp_path):
+    assert weights.holds_weights(folder)
+    assert not weights.holds_weights(tmp_path)
+    shutil.copytree(folder, tmp_path / "run" / "checkpoints" / "step-00000002")
+    assert weights.holds_weights(tmp_path / "run")
 
 
 def test_cpstn_is_read_where_it_is_asked_for_or_needed(folder):
@@ -277,6 +286,9 @@ def test_a_git_lfs_pointer_is_told_as_such(folder, file):
 
 
 def test_a_tensor_that_two_files_hold_is_refused(folder):
+    """The first one is named."""
+    state = {"other.weight": torch.zeros(2), **STATE}
+    weights.write(folder, CONFIG, state, {})
     shutil.copy(folder / weights.MODEL, folder / weights.CPSTN)
     with pytest.raises(weights.WeightsError, match=r"both files hold layer\.weight"):
         weights.read(folder, cpstn=True)

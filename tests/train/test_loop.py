@@ -153,7 +153,9 @@ def test_microbatches_add_up_to_the_batch(tmp_path):
     fit(parts, Noise(), replace(config, accumulate=4), tmp_path / "parts")
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
-    for one, other in zip(lines(tmp_path / "whole"), lines(tmp_path / "parts"), strict=True):
+    logs = lines(tmp_path / "whole"), lines(tmp_path / "parts")
+    assert len(logs[0]) == CONFIG.steps // CONFIG.log_every
+    for one, other in zip(*logs, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
         assert one["gradient_norm"] == pytest.approx(other["gradient_norm"], rel=1e-4)
 
@@ -435,6 +437,7 @@ def test_a_line_is_the_mean_since_the_line_before(tmp_path):
     fit(Task(), Noise(), CONFIG, tmp_path / "fours")
     fit(Task(), Noise(), replace(CONFIG, log_every=1), tmp_path / "ones")
     single = [line["loss"] for line in lines(tmp_path / "ones")]
+    assert len(single) == CONFIG.steps == 4 * len(lines(tmp_path / "fours"))
     for index, line in enumerate(lines(tmp_path / "fours")):
         assert line["loss"] == pytest.approx(sum(single[4 * index : 4 * index + 4]) / 4, rel=1e-5)
 
@@ -449,7 +452,9 @@ class Slow(Noise):
 
 def test_the_log_tells_how_long_a_step_waits_for_views(tmp_path):
     fit(Task(), Slow(), replace(CONFIG, accumulate=2), tmp_path)
-    for line in lines(tmp_path):
+    log = lines(tmp_path)
+    assert len(log) == CONFIG.steps // CONFIG.log_every
+    for line in log:
         assert 0.02 <= line["wait_s"] <= line["s_per_step"]
 
 

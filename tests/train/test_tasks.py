@@ -24,6 +24,7 @@ TASKS = {
     "mrrn": mrrn_task,
     "joint": joint_task,
 }
+GROUPED = (cpstn_task, cycle_task, joint_task)  # whose players are trained apart
 
 
 @pytest.mark.parametrize(
@@ -68,6 +69,7 @@ def test_parts_have_the_same_names_each_time_and_are_finite(batch, make):
 def test_groups_hold_every_trained_parameter_once(make):
     task = make()
     wanted = sorted(id(p) for p in task.parameters() if p.requires_grad)
+    assert isinstance(task, Grouped) == (make in GROUPED)
     if isinstance(task, Grouped):
         groups = [list(group["params"]) for group in task.parameter_groups()]
         assert sorted(id(p) for group in groups for p in group) == wanted
