@@ -53,7 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
 
     overview(infrared, visible, fused).save(out / "demo.webp", quality=85, method=6)
     sheet = draw.registration_sheet(
-        infrared, visible, resized(infrared, visible), moved, reg.displacement, fused
+        *(infrared, visible, resized(infrared, visible), moved),
+        *(reg.displacement, fused, reg.certainty),
     )
     sheet.resize((sheet.width // 2, sheet.height // 2), Image.Resampling.LANCZOS).save(
         out / "sheet.webp", quality=85, method=6

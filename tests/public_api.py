@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 
 import umfuse
-from umfuse import cli, registration
+from umfuse import cli, registration_file
 from umfuse.cli import report
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +100,7 @@ def files() -> Iterator[str]:
     """One line for each kind of file."""
     values = umfuse.UmfuseConfig().to_dict()
     yield f"config.json {values['format_version']}: {' '.join(sorted(values))}"
-    yield f"registration.npz: {registration.FORMAT_VERSION}"
+    yield f"registration.npz: {registration_file.FORMAT_VERSION}"
     yield f"registrations.csv: {' '.join(report.COLUMNS)}"
     yield f"scores.csv: name {' '.join(umfuse.metrics.FUSION)}"
 

@@ -18,10 +18,12 @@ MAY_IMPORT = {
         *("registration", "search", "sources", "weights"),
     },
     "card": set(),
+    "certainty": {"picture", "resampling", "search"},
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
         *("export", "publishing", "ui"),
-        *("convert", "devices", "files", "pairing", "resampling", "search", "sources", "weights"),
+        *("convert", "devices", "files", "pairing", "registering", "resampling", "search"),
+        *("sources", "weights"),
     },
     "convert": {"config", "networks", "pipeline", "weights"},
     "demo": set(),
@@ -47,9 +49,12 @@ MAY_IMPORT = {
     "publishing": {"card", "weights"},
     "ranges": {"files"},
     "registering": {
-        *("images", "matching", "pipeline", "registration", "resampling", "search"),
+        *("certainty", "images", "matching", "pipeline", "registration", "resampling", "search"),
     },
-    "registration": {"draw", "files", "images", "resampling"},
+    "registration": {
+        *("certainty", "draw", "files", "images", "registration_file", "resampling"),
+    },
+    "registration_file": {"files"},
     "rig": {
         *("api", "images", "networks", "pipeline", "registering", "registration", "resampling"),
         *("search", "sources"),

@@ -121,6 +121,20 @@ def test_floor_tells_the_error_of_the_data_from_that_of_the_method(scene, tmp_pa
     assert own == pytest.approx(error, abs=published + 0.1)
 
 
+def test_certainty_stands_beside_the_error_of_pixels(scene, tmp_path):
+    done = run(scene[0], tmp_path, "benchmarks.certainty", "--only", "raw-test")
+    assert done.returncode == 0, done.stderr
+    lines = [[c.strip() for c in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    first, second = ([line for line in lines if len(line) == count] for count in (13, 9))
+    found, bent = first[2:]
+    assert found[:2] == ["raw-test, as found", "1"]
+    assert max(map(float, found[3:])) < 10
+    assert float(bent[2]) < 0  # less certain, more error
+    assert float(bent[3]) > float(found[3])
+    shares = [float(cell.rstrip("%")) for cell in second[2][1::2]]
+    assert sum(shares) == pytest.approx(100, abs=2)
+
+
 def test_fusion_prints_every_method(scene, tmp_path):
     table = rows(scene[0], tmp_path, "benchmarks.fusion", "--only", "fusion-msrs_gray")
     methods = {"average", "saliency mean", "maximum", "Laplacian pyramid", "umfuse"}

@@ -67,6 +67,47 @@ def test_flow_color_refuses_other_shapes() -> None:
         draw.flow_color(np.zeros((10, 10, 2)), max_px=0)
 
 
+def test_certainty_color_grows_brighter() -> None:
+    ramp = np.broadcast_to(np.linspace(0, 1, 101), (40, 101))
+    picture = draw.certainty_color(ramp)
+    colors = np.asarray(picture)
+    assert colors.shape == (40, 101, 3)
+    assert colors[0, 0].tolist() == [68, 1, 84]
+    assert colors[0, 50].tolist() == [33, 145, 140]
+    assert colors[0, 100].tolist() == [253, 231, 37]
+    assert (np.diff(np.asarray(picture.convert("L"))[0].astype(int)) >= 0).all()
+    lost = np.asarray(draw.certainty_color(np.full((9, 9), np.nan)))
+    assert np.abs(lost.astype(int) - 128).max() <= 1
+
+
+def test_certainty_color_shows_the_image_below() -> None:
+    image = np.zeros((80, 160, 3), np.uint8)
+    image[:, 80:] = (250, 240, 230)
+    certainty = np.ones((40, 80))
+    certainty[:10] = np.nan
+    picture = np.asarray(draw.certainty_color(certainty, image)).astype(int)
+    assert picture.shape == (40, 80, 3)
+    assert (picture[15, 60] > picture[15, 20] + 50).all()  # the bright half
+    assert picture[15, 20, 0] > 4 * picture[15, 20, 2]  # yellow
+    assert np.ptp(picture[:10], axis=2).max() == 0  # no colour, but the image
+    assert picture[5, 60, 0] > 200
+
+
+def test_certainty_color_has_a_legend_from_0_to_1() -> None:
+    picture = np.asarray(draw.certainty_color(np.full((240, 320), 0.5)))
+    corner = picture[-30:, :130].reshape(-1, 3)
+    for color in ((68, 1, 84), (253, 231, 37), (24, 26, 30)):
+        assert (np.abs(corner.astype(int) - color).max(1) <= 8).any()
+    assert (picture[:200] == picture[0, 0]).all()
+    small = np.asarray(draw.certainty_color(np.full((60, 90), 0.5)))
+    assert (small == small[0, 0]).all()
+
+
+def test_certainty_color_refuses_other_shapes() -> None:
+    with pytest.raises(ValueError, match=r"expected a map of shape \(H, W\), got \(10, 10, 2\)"):
+        draw.certainty_color(np.zeros((10, 10, 2)))
+
+
 def test_checkerboard_takes_turns() -> None:
     a, b = np.full((40, 80), 10, np.uint8), np.full((40, 80, 3), 200, np.uint8)
     board = np.asarray(draw.checkerboard(a, b, cells=8))
@@ -227,6 +268,23 @@ def test_registration_sheet(with_fused: bool) -> None:
     )
     last = pixels[paper.height // 2 + 40 : -10, 2 * 250 + 20 : -10]
     assert (last.std() > 10) == with_fused
+
+
+def test_registration_sheet_shows_how_certain_it_is() -> None:
+    visible = np.full((180, 240, 3), 128, np.uint8)
+    panels = (visible[..., 0], visible, visible[..., 0], visible[..., 0])
+    certainty = np.full((180, 240), np.nan)
+    certainty[:, 120:] = 1
+    for fused in (None, visible):
+        paper = draw.registration_sheet(
+            *panels, constant_field(0, 0, (180, 240)), fused, certainty=certainty
+        )
+        assert 4 * 240 < paper.width < 4 * 250
+        assert 2 * 180 < paper.height < 2 * 210
+        last = np.asarray(paper).astype(int)[:150, 3 * 245 :]  # above the legend
+        rows, columns = (last[..., 0] - last[..., 2] > 60).nonzero()
+        assert len(rows) > 110 * 120
+        assert columns.min() >= 110
 
 
 def test_registration_sheet_of_a_large_image_is_small() -> None:

@@ -207,7 +207,7 @@ def test_the_example_is_fused(port, tmp_path):
     sizes = {name: opened(text).size for name, text in answer.json["pictures"].items()}
     assert sizes.pop("infrared") == (320, 256)
     assert set(sizes) == {
-        *("visible", "before", "after", "fused", "displacement"),
+        *("visible", "before", "after", "fused", "displacement", "certainty"),
         *("checkerboard_before", "checkerboard_after"),
     }
     assert set(sizes.values()) == {(640, 480)}

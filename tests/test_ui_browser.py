@@ -110,13 +110,16 @@ def test_the_example_from_the_first_click_to_the_files(visit, tmp_path):
         ("Infrared only", "resized"),
         ("Checkerboard", "Squares of both images"),
         ("Displacement", "How far"),
+        ("Certainty", "How certain"),
     ):
         view = page.get_by_role("button", name=name, exact=True)
         view.click()
         playwright.expect(view).to_have_attribute("aria-pressed", "true")
         playwright.expect(page.locator("#view figcaption")).to_contain_text(said)
         assert drawn(page, ".compare .right")
-        assert page.locator(".compare .left").is_visible() == (name != "Displacement")
+        assert page.locator(".compare .left").is_visible() == (
+            name not in ("Displacement", "Certainty")
+        )
     assert not page.locator("#hint").get_attribute("open")
     # The links give what umfuse would have given.
     saved = {}

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from umfuse import borders, geometry, matching, resampling, search
+from umfuse import borders, certainty, geometry, matching, resampling, search
 from umfuse.images import Picture
 from umfuse.matching import PointMatcher
 from umfuse.pipeline import Alignment, Umfuse
@@ -87,7 +87,7 @@ def from_guess(
     Its method is "given" if nothing explains the pair better than the guess as it came.
     """
     numbers = {"runner_up": math.nan, "content": borders.content(infrared.luma)}
-    given = replace(guess, method="given", **numbers, _picture=infrared)
+    given = holding(replace(guess, method="given", **numbers), infrared, visible)
     if any(search.is_constant(picture.luma) for picture in (infrared, visible)):
         return replace(given, confidence=0.0, log_likelihood=0.0, correlation=0.0)
     judge = Judge(infrared, visible)
@@ -128,6 +128,11 @@ def resized(
     """
     plain = known.transform(visible_size, infrared_size)
     return Registration.from_transform(plain, infrared_size, visible_size)
+
+
+def holding(registration: Registration, infrared: Picture, visible: Picture) -> Registration:
+    """Returns a registration with what it may be asked for of a pair, and little of the visible."""
+    return replace(registration, _picture=infrared, _visible=certainty.held(visible))
 
 
 def unbent(found: Registration, guess: Registration | None = None) -> Registration:
@@ -212,21 +217,21 @@ def _registration(alignment: Alignment, infrared: Picture, visible: Picture) -> 
     size = (alignment.field.shape[-2], alignment.field.shape[-1])
     scale = torch.tensor([visible.size[1] / size[1], visible.size[0] / size[0]])
     field = alignment.field[0].movedim(0, -1).cpu() * scale
-    return Registration(
+    found = Registration(
         transform=alignment.transform[0].numpy(),
         field=field.contiguous().numpy(),
         infrared_size=infrared.size,
         visible_size=visible.size,
         content=borders.content(infrared.luma),
-        _picture=infrared,
     )
+    return holding(found, infrared, visible)
 
 
 def _refused(infrared: Picture, visible: Picture) -> Registration:
     """Returns plain resizing, of which nothing is known."""
     numbers = {"log_likelihood": 0.0, "correlation": 0.0, "confidence": 0.0}
     found = replace(resized(infrared.size, visible.size), content=borders.content(infrared.luma))
-    return replace(found, method="resize", **numbers, _picture=infrared)
+    return holding(replace(found, method="resize", **numbers), infrared, visible)
 
 
 def _luma(picture: Picture) -> Tensor:

@@ -202,7 +202,7 @@ class Rig:
         found = registering.from_nothing(self._model, infrared, visible, self._known)
         self._left -= 1
         if found.confidence >= self.min_confidence:
-            self._found.append(replace(found, _picture=None))
+            self._found.append(replace(found, _picture=None, _visible=None))
             if self._usual and self._placed is not None:  # the alignment in use is to be replaced
                 evidence, _ = Judge(infrared, visible).of(self._placed)
                 self._gains.append(found.log_likelihood - evidence)
@@ -257,7 +257,7 @@ class Rig:
                 None if infrared.missing is None else infrared.missing.to(device),
                 self._told(infrared, visible),
             )
-        registration = replace(placed, _picture=infrared)
+        registration = registering.holding(placed, infrared, visible)
         luma = fused[0, 0].cpu().numpy()
         return Fusion(visible.fused(fused), luma, registration, visible.form)
 

@@ -46,7 +46,7 @@ def write(
     import numpy as np
     from PIL import Image
 
-    from umfuse import borders, draw, files, images, resampling, sources
+    from umfuse import borders, draw, files, images, registering, resampling, sources
     from umfuse.api import Fusion
 
     infrared, visible, _ = sources.read(
@@ -72,10 +72,14 @@ def write(
             file.write(draw.flicker(after, rgb))
     if pair.sheet is None and pair.preview is None:
         return
-    fused = None
+    fused = certainty = None
+    if registration is not None:
+        held = registering.holding(registration, infrared, visible)
+        # Where there is no infrared image nothing is to be said of it.
+        certainty = np.where(held.valid_mask, held.certainty, np.float32("nan"))
     if isinstance(result, Fusion):
         fused = images.read(result.image, range=vis_range or "dtype").rgb[0].movedim(0, -1).numpy()
-    picture = draw.registration_sheet(before, rgb, resized, after, displacement, fused)
+    picture = draw.registration_sheet(before, rgb, resized, after, displacement, fused, certainty)
     if pair.sheet is not None:
         images.save(picture, pair.sheet)
     if pair.preview is not None:

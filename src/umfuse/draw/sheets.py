@@ -9,6 +9,7 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from umfuse.draw.certainty import certainty_color
 from umfuse.draw.displacement import flow_color
 from umfuse.draw.pairs import checkerboard
 from umfuse.draw.paper import INK, PAPER, letters
@@ -71,6 +72,7 @@ def registration_sheet(
     infrared_registered: Displayable,
     displacement: NDArray[Any],
     fused: Displayable | None = None,
+    certainty: NDArray[Any] | None = None,
 ) -> Image.Image:
     """A before/after picture of a registration, on one sheet.
 
@@ -81,9 +83,11 @@ def registration_sheet(
         infrared_registered: Infrared on the visible grid, the state after.
         displacement: (x, y) in pixels, (H, W, 2).
         fused: The fused image, if there is one.
+        certainty: In [0, 1], (H, W), of the alignment, if it is known; NaN where nothing is.
 
     Returns:
-        Infrared, visible, displacement; checkerboards before and after; fused.
+        Infrared, visible, displacement; checkerboards before and after; fused. A certainty ends
+        the first row, and the registered infrared image stands before fused then.
 
     Raises:
         ValueError: If the resized or the registered image differs from `visible` in size.
@@ -97,6 +101,10 @@ def registration_sheet(
         ("before: infrared resized", checkerboard(infrared_resized, visible)),
         ("after: infrared registered", checkerboard(infrared_registered, visible)),
     ]
+    if certainty is not None:
+        seen = certainty_color(certainty[::step, ::step], visible)
+        panels.insert(3, ("certainty, over visible", seen))
+        panels.append(("infrared registered", infrared_registered))
     if fused is not None:
         panels.append(("fused", fused))
-    return sheet(panels)
+    return sheet(panels, columns=3 if certainty is None else 4)

@@ -37,7 +37,7 @@ class Trial(NamedTuple):
         pictures: JPEGs of at most `SIDE` pixels a side, by name. ``infrared`` is as it came, all
             others are on the grid of the visible image: ``visible``, ``before`` and ``after``
             (infrared, resized and registered), ``fused``, ``checkerboard_before``,
-            ``checkerboard_after``, ``displacement``.
+            ``checkerboard_after``, ``displacement``, ``certainty``.
         files: Contents of what can be kept, by the name of the file.
     """
 
@@ -114,6 +114,8 @@ def _pictures(
     # Where the infrared camera saw nothing its border goes on, which is nothing to look at.
     seen = Image.fromarray(registration.valid_mask.astype(np.uint8) * 255).resize(visible.size)
     step = math.ceil(max(fixed.size) / SIDE)
+    # Without infrared data nothing is to be said of it.
+    certainty = np.where(registration.valid_mask, registration.certainty, np.float32("nan"))
     pictures = {
         "infrared": infrared,
         "visible": visible,
@@ -123,6 +125,7 @@ def _pictures(
         "checkerboard_before": draw.checkerboard(before, visible),
         "checkerboard_after": Image.composite(draw.checkerboard(after, visible), visible, seen),
         "displacement": draw.flow_color(registration.displacement[::step, ::step]),
+        "certainty": draw.certainty_color(certainty[::step, ::step], visible),
     }
     return {name: _jpeg(picture) for name, picture in pictures.items()}
 
