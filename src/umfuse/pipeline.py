@@ -26,6 +26,7 @@ from umfuse.borders import Box
 from umfuse.config import UmfuseConfig
 from umfuse.filters import luma
 from umfuse.networks import Cpstn, Difn, Matcher, Mrrn, MrrnConfig, MrrnOutput
+from umfuse.networks.matcher import Encoded
 from umfuse.pretrained import Pretrained
 from umfuse.resampling import Places
 
@@ -242,11 +243,12 @@ class Umfuse(Pretrained):
         pseudo = self._pseudo(small)
         before = geometry.project_grid(start, working, visible.device)
         moved, valid = resampling.resample(infrared, before)
-        first = self.displace(moved, valid, small, pseudo)
+        fixed = self._fixed(small, pseudo)
+        first = self._displace(moved, valid, fixed)
         # The homography that fits the field is a better start than the one that was given.
         better = self._fit(geometry.to_coordinates(first), start, infrared)
         grid = geometry.project_grid(better, working, visible.device)
-        field = self.displace(*resampling.resample(infrared, grid), small, pseudo)
+        field = self._displace(*resampling.resample(infrared, grid), fixed)
         dense = torch.ones(len(visible), dtype=torch.bool, device=visible.device)
         if not (self.training and torch.is_grad_enabled()):
             after = geometry.project(better, geometry.to_coordinates(field))
@@ -359,10 +361,18 @@ class Umfuse(Pretrained):
         Returns:
             ``(B, 2, H, W)``, the displacement in pixels that remains.
         """
-        grey, sigma = luma(visible), self.config.orientation_sigma
+        return self._displace(moved, valid, self._fixed(visible, pseudo))
+
+    def _fixed(self, visible: Tensor, pseudo: Tensor | None) -> Tensor | Encoded:
+        """Returns what the registration network makes of the visible side alone."""
         # The edges of the visible image itself: CPSTN keeps them less well than it keeps places.
-        fixed = registration_input(grey if pseudo is None else pseudo, grey, sigma, self.mrrn)
-        moving = registration_input(moved, moved, sigma, self.mrrn, valid)
+        grey = luma(visible)
+        intensity, sigma = grey if pseudo is None else pseudo, self.config.orientation_sigma
+        fixed = registration_input(intensity, grey, sigma, self.mrrn)
+        return self.mrrn.encode(fixed) if isinstance(self.mrrn, Matcher) else fixed
+
+    def _displace(self, moved: Tensor, valid: Tensor, fixed: Tensor | Encoded) -> Tensor:
+        moving = registration_input(moved, moved, self.config.orientation_sigma, self.mrrn, valid)
         found: MrrnOutput = self.mrrn(fixed, moving)
         return found.displacement
 
@@ -431,8 +441,8 @@ class Umfuse(Pretrained):
         self, before: tuple[Tensor, Tensor], after: tuple[Tensor, Tensor], visible: Tensor
     ) -> Tensor:
         """Says of which pairs (B,) other registered images and masks are more similar."""
-        grey = luma(visible)
-        scores = [search.similarity(moved, grey, valid) for moved, valid in (before, after)]
+        similarity = search.Similarity(luma(visible))
+        scores = [similarity(*pair) for pair in (before, after)]
         return scores[1] > scores[0] + GAIN
 
 

@@ -80,21 +80,34 @@ class Matcher(nn.Module):
         self.coarse = _Level(config, of_eighth, config.radius[0])
         self.fine = _Level(config, of_quarter, config.radius[1])
 
-    def forward(self, fixed: Tensor, moving: Tensor) -> MrrnOutput:
+    def encode(self, image: Tensor) -> Encoded:
+        """Returns what `forward` makes of one image alone, for more than one use.
+
+        Args:
+            image: ``(B, in_channels, H, W)``. Padded inside to a multiple of 32.
+
+        Raises:
+            ValueError: If it has the wrong number of channels.
+        """
+        check(self, self.config.in_channels, image, image)
+        encoded: Encoded = self.encoder(pad(image, _STRIDE, "replicate"))
+        return encoded
+
+    def forward(self, fixed: Tensor | Encoded, moving: Tensor) -> MrrnOutput:
         """Returns the displacement that brings ``moving`` on the grid of ``fixed``.
 
         Args:
-            fixed: ``(B, in_channels, H, W)``: the visible side. Padded inside to a multiple of 32.
+            fixed: ``(B, in_channels, H, W)``: the visible side; or what `encode` made of it.
             moving: The infrared side, resampled to the same grid, with the same channels.
 
         Raises:
             ValueError: If an input has the wrong number of channels or the two differ in shape.
         """
-        check(self, self.config.in_channels, fixed, moving)
-        height, width = fixed.shape[-2:]
-        of_fixed, of_moving = (
-            self.encoder(pad(one, _STRIDE, "replicate")) for one in (fixed, moving)
-        )
+        if isinstance(fixed, Tensor):
+            check(self, self.config.in_channels, fixed, moving)
+            fixed = self.encode(fixed)
+        height, width = moving.shape[-2:]
+        of_fixed, of_moving = fixed, self.encode(moving)
         no_field = torch.zeros_like(of_fixed.coarse[:, :2])
         match, field = self.coarse(of_fixed.coarse, of_moving.coarse, of_fixed.of_coarse, no_field)
         matches, pyramid = [match], [field]
@@ -108,7 +121,7 @@ class Matcher(nn.Module):
         )
 
 
-class _Encoded:
+class Encoded:
     """One image: descriptors of unit length, and what they were made from, at 1/8 and 1/4."""
 
     def __init__(self, coarse: Tensor, of_coarse: Tensor, fine: Tensor, of_fine: Tensor) -> None:
@@ -135,12 +148,12 @@ class _Encoder(nn.Module):
         self.join = _convolve(quarter + size, size)
         self.fine = nn.Conv2d(size, size, 3, padding=1)
 
-    def forward(self, image: Tensor) -> _Encoded:
+    def forward(self, image: Tensor) -> Encoded:
         quarter: Tensor = self.quarter(image)
         eighth: Tensor = self.eighth(quarter)
         coarse: Tensor = self.coarse(eighth)
         joined: Tensor = self.join(torch.cat((quarter, _upsample(coarse, 2)), 1))
-        return _Encoded(coarse, eighth, self.fine(joined), joined)
+        return Encoded(coarse, eighth, self.fine(joined), joined)
 
 
 class _Level(nn.Module):

@@ -10,7 +10,7 @@ maps (`ecc`) and compared (`likelihood`); the winner is refined to a homography 
 
 from __future__ import annotations
 
-from umfuse.search.features import orientation, similarity
+from umfuse.search.features import Similarity, orientation, similarity
 from umfuse.search.known import NOTHING, Known
 from umfuse.search.transform import SearchResult, find_transform
 from umfuse.search.working import CONSTANT, is_constant
@@ -20,6 +20,7 @@ __all__ = [
     "NOTHING",
     "Known",
     "SearchResult",
+    "Similarity",
     "find_transform",
     "is_constant",
     "orientation",

@@ -54,6 +54,33 @@ def eroded(mask: Tensor) -> Tensor:
     return 1 - F.max_pool2d(1 - mask, 2 * BORDER + 1, 1, BORDER)
 
 
+class Similarity:
+    """How well infrared images on the grid of a visible one explain it.
+
+    Args:
+        visible: ``(B, 1, H, W)`` luma in [0, 1].
+    """
+
+    def __init__(self, visible: Tensor) -> None:
+        self._visible = [(sigma, whitened(visible, sigma)) for sigma in (1.0, 2.0)]
+
+    def __call__(self, registered: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Returns what `similarity` does, ``(B,)``.
+
+        Args:
+            registered: ``(B, 1, H, W)`` in [0, 1], infrared sampled on the visible grid.
+            valid: ``(B, 1, H, W)`` bool, or None for everywhere.
+        """
+        mask = torch.ones_like(registered) if valid is None else valid.to(registered.dtype)
+        mask = eroded(mask)
+        scores: list[Tensor] = []
+        for sigma, features in self._visible:
+            a, b = whitened(registered, sigma) * mask, features * mask
+            power = (a.square().sum((1, 2, 3)) * b.square().sum((1, 2, 3))).sqrt()
+            scores.append((a * b).sum((1, 2, 3)) / (power + 1e-6))
+        return torch.stack(scores).mean(0)
+
+
 def similarity(registered: Tensor, visible: Tensor, valid: Tensor | None = None) -> Tensor:
     """Returns how well an infrared image on the visible grid explains the visible one: ``(B,)``.
 
@@ -65,11 +92,4 @@ def similarity(registered: Tensor, visible: Tensor, valid: Tensor | None = None)
         visible: ``(B, 1, H, W)`` luma in [0, 1].
         valid: ``(B, 1, H, W)`` bool, or None for everywhere.
     """
-    mask = torch.ones_like(registered) if valid is None else valid.to(registered.dtype)
-    mask = eroded(mask)
-    scores: list[Tensor] = []
-    for sigma in (1.0, 2.0):
-        a, b = (whitened(x, sigma) * mask for x in (registered, visible))
-        power = (a.square().sum((1, 2, 3)) * b.square().sum((1, 2, 3))).sqrt()
-        scores.append((a * b).sum((1, 2, 3)) / (power + 1e-6))
-    return torch.stack(scores).mean(0)
+    return Similarity(visible)(registered, valid)
