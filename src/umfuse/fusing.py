@@ -13,7 +13,7 @@ from torch import Tensor
 
 from umfuse import resampling, search, tiles
 from umfuse.networks import Difn
-from umfuse.networks.difn import global_means
+from umfuse.networks.difn import Seen
 from umfuse.resampling import Places, Sampler
 
 
@@ -42,10 +42,11 @@ def whole(
     size = (infrared.shape[-2], infrared.shape[-1])
     weight = resampling.coverage(coordinates, size, missing) * _shows_something(infrared)
     filled = torch.lerp(grey, registered, weight)
-    means = global_means(filled, grey) if means is None else means
+    seen = _seen(difn, filled, grey, means)
+    every = (slice(0, grey.shape[-2]), slice(0, grey.shape[-1]))
     # Continued beyond the frame, so that the zeros around a convolution leave no border.
     pair = F.pad(torch.cat((filled, grey), 1), (difn.radius,) * 4, mode="replicate")
-    return torch.lerp(grey, _window(difn, pair, means), weight)
+    return torch.lerp(grey, _window(difn, pair, seen.around(every, difn.radius)), weight)
 
 
 @torch.no_grad()
@@ -82,19 +83,27 @@ def tiled(
             place, size, ends, None if shown is None else shown(place)
         )
         filled[:, :, rows] = torch.lerp(grey[:, :, rows], moved, weight[:, :, rows])
-    means = global_means(filled, grey) if means is None else means
+    seen = _seen(difn, filled, grey, means)
     fused = torch.empty_like(grey)
     for window in tiles.squares(places.size):
         pair = torch.cat([_around(image, window, difn.radius) for image in (filled, grey)], 1)
         part = (..., *window)
-        fused[part] = torch.lerp(grey[part], _window(difn, pair, means), weight[part])
+        fused[part] = torch.lerp(
+            grey[part], _window(difn, pair, seen.around(window, difn.radius)), weight[part]
+        )
     return fused
 
 
-def _window(difn: Difn, pair: Tensor, means: Tensor) -> Tensor:
+def _seen(difn: Difn, filled: Tensor, grey: Tensor, means: Tensor | None) -> Seen:
+    """Returns what is seen of whole images, with means that may be held over a video."""
+    seen = difn.look(filled, grey)
+    return seen if means is None else seen._replace(means=means)
+
+
+def _window(difn: Difn, pair: Tensor, seen: Seen) -> Tensor:
     """Returns the luma of infrared and visible images ``(B, 2, ...)``, without their margins."""
     margin = difn.radius
-    fused: Tensor = difn(pair[:, :1], pair[:, 1:], means)
+    fused: Tensor = difn(pair[:, :1], pair[:, 1:], seen)
     return fused[..., margin:-margin, margin:-margin].clamp(0, 1)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from umfuse.networks import Difn, DifnConfig
-from umfuse.networks.difn import global_means
 
 SMALL = DifnConfig(features=8, dense_layers=2, growth=4, output="blend")
+WIDE = dataclasses.replace(SMALL, global_means=True, shuffle=2, view=4)
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -30,8 +30,18 @@ def test_paper_has_the_published_number_of_parameters(interaction, count):
     assert parameters(Difn(DifnConfig(interaction=interaction))) == count
 
 
-@pytest.mark.parametrize("config", [DifnConfig(features=4), SMALL], ids=["tanh", "blend"])
-@pytest.mark.parametrize("size", [(16, 16), (17, 31)])
+CONFIGS = {
+    "tanh": DifnConfig(features=4),
+    "blend": SMALL,
+    "shuffled": dataclasses.replace(SMALL, shuffle=2),
+    "view": dataclasses.replace(SMALL, view=4),
+    "wide": WIDE,
+}
+of_each_kind = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+@of_each_kind
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (1, 5)])
 def test_shape_and_range(config, size):
     fused = shaken(config)(torch.rand(2, 1, *size), torch.rand(2, 1, *size))
     assert fused.shape == (2, 1, *size)
@@ -82,22 +92,34 @@ def test_a_pixel_changes_the_output_within_the_radius_and_not_beyond(config, rad
     assert (rows.min(), rows.max()) == (15 - radius, 15 + radius)
 
 
-@pytest.mark.parametrize("means", [False, True])
-def test_tiles_with_a_margin_are_exact(means):
-    network = shaken(dataclasses.replace(SMALL, dense_layers=3, global_means=means)).double()
-    images = torch.rand(2, 1, 1, 40, 50, dtype=torch.float64)
-    margin = network.radius
+@of_each_kind
+def test_tiles_with_a_margin_are_exact(config):
+    network = shaken(config).double()
+    images = torch.rand(2, 1, 1, 90, 101, dtype=torch.float64)
+    margin, window = network.radius, (slice(32, 61), slice(40, 72))
+    part = tuple(slice(w.start - margin, w.stop + margin) for w in window)
     with torch.no_grad():
         whole = network(*images.unbind())
-        tile = network(
-            *images[..., : 20 + margin, 10 - margin : 30 + margin].unbind(),
-            global_means(*images.unbind()),
-        )
-    cut = tile[:, :, :20, margin:-margin]
-    assert torch.allclose(cut, whole[:, :, :20, 10:30], atol=1e-12)
+        seen = network.look(*images.unbind()).around(window, margin)
+        tile = network(*images[(..., *part)].unbind(), seen)
+    cut = tile[..., margin:-margin, margin:-margin]
+    assert torch.allclose(cut, whole[(..., *window)], atol=1e-12)
 
 
-@pytest.mark.parametrize("config", [DifnConfig(features=4), SMALL], ids=["tanh", "blend"])
+def test_a_view_looks_further_than_the_paths():
+    network, images = shaken(WIDE), torch.rand(2, 1, 1, 128, 128)
+    changed = images.clone()
+    changed[..., 100:] = 1.0
+    with torch.no_grad():
+        means = network.look(*images.unbind()).means
+        seen = [network.look(*pair.unbind())._replace(means=means) for pair in (images, changed)]
+        cells = (slice(0, 128), slice(0, 128))
+        before, after = (network(*images.unbind(), one.around(cells, 0)) for one in seen)
+    assert network.radius == 16
+    assert (before - after)[..., 60:76].abs().max() > 1e-6
+
+
+@of_each_kind
 @pytest.mark.parametrize("interaction", ["gated", "equation"])
 def test_gradients_reach_every_parameter(config, interaction):
     network = shaken(dataclasses.replace(config, interaction=interaction))
@@ -116,10 +138,13 @@ def test_blend_is_float32_under_autocast():
 
 
 @pytest.mark.parametrize("interaction", ["gated", "equation"])
-def test_exports_with_any_batch_and_size_and_compiles(interaction):
-    network = shaken(dataclasses.replace(SMALL, interaction=interaction)).eval()
-    batch, height, width = (torch.export.Dim(name) for name in ("batch", "height", "width"))
-    shape = {0: batch, 2: height, 3: width}
+@pytest.mark.parametrize("config", [SMALL, WIDE], ids=["blend", "wide"])
+def test_exports_with_any_batch_and_size_and_compiles(config, interaction):
+    network = shaken(dataclasses.replace(config, interaction=interaction)).eval()
+    batch, *sides = (
+        torch.export.Dim(name, min=low) for name, low in (("b", 1), ("h", 9), ("w", 9))
+    )
+    shape = {0: batch, 2: sides[0], 3: sides[1]}
     example = torch.rand(2, 1, 20, 24)
     exported = torch.export.export(
         network, (example, example), dynamic_shapes=(shape, shape)
@@ -136,7 +161,11 @@ def test_config_survives_json():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"features": 0}, {"growth": 0}, {"interaction": "add"}, {"output": "relu"}]
+    "wrong",
+    [
+        *({"features": 0}, {"growth": 0}, {"interaction": "add"}, {"output": "relu"}),
+        *({"shuffle": 3}, {"view": -1}),
+    ],
 )
 def test_config_refuses_what_cannot_be_built(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

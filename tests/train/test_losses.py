@@ -131,6 +131,31 @@ def test_fidelity_prefers_some_of_both_sources_to_a_copy_of_one():
     assert losses.fidelity(both, infrared, visible) < losses.fidelity(infrared, infrared, visible)
 
 
+def test_edges_want_those_of_both_sources():
+    infrared, visible = torch.full((2, 1, 1, 64, 64), 0.3).unbind()
+    infrared[..., 10:30, 10:30] = visible[..., 40:60, 40:60] = 0.6
+    both = torch.maximum(infrared, visible)
+    lost = [float(losses.edges(x, infrared, visible)) for x in (both, (infrared + visible) / 2)]
+    assert lost[0] < 0.05 < lost[1]
+    assert losses.edges(infrared, infrared, visible) > 0.4
+
+
+def test_daylight_wants_a_bright_sky_as_it_is_and_says_nothing_of_walls():
+    texture = 0.3 * image(1, 64, 64) - 0.15
+    visible, infrared = torch.full((2, 1, 1, 64, 64), 0.9).unbind()
+    visible[..., 32:, :] = 0.5 + texture[:1, :, 32:]
+    infrared.fill_(0.1)
+    assert losses.daylight(visible, infrared, visible) == 0
+    darker = visible.clone()
+    darker[..., 32:, :] -= 0.3  # the wall
+    assert losses.daylight(darker, infrared, visible) < 0.01
+    darker = visible.clone()
+    darker[..., :32, :] -= 0.3  # the sky
+    assert losses.daylight(darker, infrared, visible) > 0.05
+    infrared[..., :32, :] += 0.3 * torch.rand(1, 1, 32, 64)  # which has something in it
+    assert losses.daylight(darker, infrared, visible) < 0.02
+
+
 def test_smoothness_of_a_linear_field_is_its_slopes():
     field = torch.zeros(1, 2, 10, 12)
     field[:, 0] = 0.3 * torch.arange(12.0)
@@ -213,6 +238,8 @@ def test_the_pool_returns_former_fakes_and_travels_with_the_state():
         lambda x, a, b: losses.joint_gradient(x, a, b),
         lambda x, a, b: losses.self_visual_saliency(x, a, b),
         lambda x, a, b: losses.differences(x, a, b),
+        lambda x, a, b: losses.edges(x, a, b),
+        lambda x, a, b: losses.daylight(x, a / 4, (b + 3) / 4),
         lambda x, a, b: losses.edge(x, a),
         lambda x, a, b: losses.charbonnier(x - a),
         lambda x, a, b: losses.smoothness(torch.cat((x, x), 1)),

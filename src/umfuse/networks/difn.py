@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from umfuse.networks.padding import crop, pad
+
+CELL = 8  # side in pixels of what the wide view sees as one
 BLOCK = 16  # outputs that a convolution computes together
 
 Interaction = Literal["gated", "equation"]
@@ -29,6 +32,10 @@ class DifnConfig:
             input to take and a correction within the room that is left, and so stays in [0, 1].
         global_means: Whether both paths see the mean of each of the two whole images: how bright is
             bright depends on the picture, of which a pixel sees only a few neighbours.
+        shuffle: Side of the squares of pixels that the paths see as channels of one; the network
+            runs at that part of the resolution, the inputs that it blends do not.
+        view: Channels of a wide view, at 1/8 of the resolution, that both paths see; 0 for none.
+            It tells a bright sky from a bright wall.
     """
 
     features: int = 64
@@ -37,6 +44,8 @@ class DifnConfig:
     interaction: Interaction = "gated"
     output: OutputActivation = "tanh"
     global_means: bool = False
+    shuffle: int = 1
+    view: int = 0
 
     def __post_init__(self) -> None:
         growth = self.features if self.growth is None else self.growth
@@ -45,6 +54,10 @@ class DifnConfig:
                 "features, dense_layers and growth must be at least 1, "
                 f"got {self.features}, {self.dense_layers} and {self.growth}"
             )
+        if self.shuffle not in (1, 2, 4, CELL):
+            raise ValueError(f"shuffle must be 1, 2, 4 or {CELL}, got {self.shuffle}")
+        if self.view < 0:
+            raise ValueError(f"view must be at least 0, got {self.view}")
         for name, value, choices in (
             ("interaction", self.interaction, get_args(Interaction)),
             ("output", self.output, get_args(OutputActivation)),
@@ -57,8 +70,9 @@ class Difn(nn.Module):
     """Fuses a registered infrared image with the luma of a visible one.
 
     Two paths of one convolution and a residual dense block each, an interaction between them, and
-    one or two convolutions to the image. There is no normalisation, so a tile with a margin of
-    `radius` pixels and the means of the whole images gives exactly what the whole image gives.
+    one or two convolutions to the image. There is no normalisation, so a tile gives exactly what
+    the whole image gives if it has a margin of `radius` pixels, begins at a multiple of that or of
+    `CELL`, and is shown what is `seen` of the whole images.
 
     Args:
         config: Sizes; None means the paper's.
@@ -69,7 +83,9 @@ class Difn(nn.Module):
         self.config = config = config or DifnConfig()
         self.infrared = _Path(config)
         self.visible = _Path(config)
+        self.view = _View(config.view) if config.view else None
         width, channels = config.features, 2 if config.output == "blend" else 1
+        channels *= config.shuffle**2
         self.interaction: _GatedInteraction | _EquationInteraction
         self.tail: nn.Module
         if config.interaction == "gated":
@@ -87,18 +103,34 @@ class Difn(nn.Module):
 
     @property
     def radius(self) -> int:
-        """How many pixels away an input pixel can change the output: 8 in the paper's network."""
-        around = 4 if self.config.interaction == "gated" else 1
-        return 1 + self.config.dense_layers + around
+        """How many pixels away an input pixel can change the output: 8 in the paper's network.
 
-    def forward(self, infrared: Tensor, visible: Tensor, means: Tensor | None = None) -> Tensor:
+        Beside what is `seen` of the whole images; rounded up to a multiple of `CELL` where the
+        network has a grid that tiles must keep to.
+        """
+        around = 4 if self.config.interaction == "gated" else 1
+        radius = (1 + self.config.dense_layers + around) * self.config.shuffle
+        on_grid = self.view is not None or self.config.shuffle > 1
+        return -(-radius // CELL) * CELL if on_grid else radius
+
+    def look(self, infrared: Tensor, visible: Tensor) -> Seen:
+        """Returns what tiles must know of the whole images, both ``(B, 1, H, W)``.
+
+        Args:
+            infrared: As in `forward`.
+            visible: See there.
+        """
+        view = None if self.view is None else self.view(infrared, visible)
+        return Seen(global_means(infrared, visible), view)
+
+    def forward(self, infrared: Tensor, visible: Tensor, seen: Seen | None = None) -> Tensor:
         """Returns the fused luma.
 
         Args:
             infrared: ``(B, 1, H, W)`` in [0, 1], on the grid of ``visible``.
             visible: ``(B, 1, H, W)`` in [0, 1].
-            means: ``(B, 2, 1, 1)``, `global_means` of the images that these are tiles of; None
-                takes them for whole. Without ``config.global_means`` they are not looked at.
+            seen: What `look` saw of the images that these are tiles of, cut by `Seen.around`; None
+                takes them for whole.
 
         Returns:
             ``(B, 1, H, W)``. In [0, 1] with ``output="blend"``; in [-1, 1] with ``"tanh"``, which
@@ -113,14 +145,35 @@ class Difn(nn.Module):
                 f"{tuple(infrared.shape)} and {tuple(visible.shape)}; "
                 "register the infrared image on the visible grid and pass luma"
             )
+        height, width = visible.shape[-2:]
+        stride = self.config.shuffle if self.view is None else CELL
+        if seen is None:
+            seen = self.look(infrared, visible).around((slice(0, height), slice(0, width)), 0)
+        if stride > 1:
+            infrared, visible = (pad(image, stride, "replicate") for image in (infrared, visible))
+        raw: Tensor = self.tail(
+            self.interaction(
+                self.infrared(self._inputs(infrared, seen)),
+                self.visible(self._inputs(visible, seen)),
+            )
+        )
+        if self.config.shuffle > 1:
+            raw = F.pixel_shuffle(raw, self.config.shuffle)
+        fused = self._output(raw, infrared, visible)
+        return crop(fused, height, width) if stride > 1 else fused
+
+    def _inputs(self, image: Tensor, seen: Seen) -> Tensor:
+        """Returns what a path sees: the image and, beside it, what was seen of the whole ones."""
+        step = self.config.shuffle
+        inputs = [F.pixel_unshuffle(image, step) if step > 1 else image]
+        size = inputs[0].shape[-2:]
         if self.config.global_means:
-            means = global_means(infrared, visible) if means is None else means
-            means = means.to(visible.dtype).expand(-1, -1, *visible.shape[-2:])
-            paths = (torch.cat((infrared, means), 1), torch.cat((visible, means), 1))
-        else:
-            paths = (infrared, visible)
-        features = self.interaction(self.infrared(paths[0]), self.visible(paths[1]))
-        raw: Tensor = self.tail(features)
+            inputs.append(seen.means.to(image.dtype).expand(-1, -1, *size))
+        if seen.view is not None:
+            inputs.append(_enlarged(seen.view, CELL // step).to(image.dtype))
+        return torch.cat(inputs, 1) if len(inputs) > 1 else inputs[0]
+
+    def _output(self, raw: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         if self.config.output == "tanh":
             return raw.tanh()
         exact = torch.promote_types(visible.dtype, torch.float32)
@@ -131,19 +184,83 @@ class Difn(nn.Module):
         return mean + torch.where(correction > 0, correction * (1 - mean), correction * mean)
 
 
+class Seen(NamedTuple):
+    """What a `Difn` knows of whole images, of which it may fuse a part."""
+
+    means: Tensor
+    """``(B, 2, 1, 1)``, `global_means`; looked at with ``config.global_means``."""
+    view: Tensor | None
+    """``(B, view, h, w)``, one pixel for each `CELL`; None without ``config.view``."""
+
+    def around(self, window: tuple[slice, slice], margin: int) -> Seen:
+        """Returns what a tile is shown: its part of the view, and one cell more on each side.
+
+        Args:
+            window: Rows and columns of the tile, which begin at multiples of `CELL`.
+            margin: Pixels that the tile has around it, a multiple of `CELL`.
+        """
+        if self.view is None:
+            return self
+        view, more = self.view, margin // CELL + 1
+        for dim, part in zip((2, 3), window, strict=True):
+            cells = torch.arange(
+                part.start // CELL - more,
+                (part.stop + CELL - 1) // CELL + more,
+                device=view.device,
+            )
+            view = view.index_select(dim, cells.clamp(0, view.shape[dim] - 1))
+        return self._replace(view=view)
+
+
 def global_means(infrared: Tensor, visible: Tensor) -> Tensor:
     """Returns the mean of each of two images ``(B, 1, H, W)`` as ``(B, 2, 1, 1)``."""
     return torch.cat([image.mean((2, 3), keepdim=True) for image in (infrared, visible)], 1)
 
 
+class _View(nn.Module):
+    """What is around: means and deviations of cells, in a few convolutions that reach far."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(4, channels, 3, padding=1, padding_mode="replicate"),
+            *(
+                layer
+                for d in (1, 2, 4)
+                for layer in (
+                    nn.LeakyReLU(0.2),
+                    nn.Conv2d(
+                        channels, channels, 3, padding=d, dilation=d, padding_mode="replicate"
+                    ),
+                )
+            ),
+        )
+
+    def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
+        images = pad(torch.cat((infrared, visible), 1), CELL, "replicate")
+        means = F.avg_pool2d(images, CELL)
+        spread = F.avg_pool2d(images.square(), CELL) - means.square()
+        view: Tensor = self.layers(torch.cat((means, (spread.clamp_min(0) + 1e-5).sqrt()), 1))
+        return view
+
+
+def _enlarged(view: Tensor, factor: int) -> Tensor:
+    """Returns a view at ``factor`` times its resolution, without the cell around it."""
+    if factor == 1:
+        return view[..., 1:-1, 1:-1]
+    large = F.interpolate(view, scale_factor=factor, mode="bilinear", align_corners=False)
+    return large[..., factor:-factor, factor:-factor]
+
+
 class _Path(nn.Module):
-    """One convolution and a residual dense block: (B, 1 or 3, H, W) -> (B, features, H, W)."""
+    """One convolution and a residual dense block: (B, C, H, W) -> (B, features, H, W)."""
 
     def __init__(self, config: DifnConfig) -> None:
         super().__init__()
         width = config.features
         growth = width if config.growth is None else config.growth
-        self.head = nn.Conv2d(3 if config.global_means else 1, width, 3, padding=1)
+        inputs = config.shuffle**2 + 2 * config.global_means + config.view
+        self.head = nn.Conv2d(inputs, width, 3, padding=1)
         self.dense = nn.ModuleList(
             nn.Conv2d(width + i * growth, growth, 3, padding=1, bias=False)
             for i in range(config.dense_layers)

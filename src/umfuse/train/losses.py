@@ -142,6 +142,46 @@ def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     return 2 - (kept + 1e-3).sqrt().mean(0).sum().to(precise(fused).dtype)
 
 
+def edges(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns how much of the edges of both sources is lost, in [0, 1].
+
+    One less `umfuse.metrics.qabf` (doi:10.1049/el:20000267), where an edge weighs by its strength.
+
+    Args:
+        fused: As in `differences`, like the two after it.
+        infrared: See there.
+        visible: See there.
+    """
+    images = (precise(image).clamp(0, 1) for image in (fused, infrared, visible))
+    return 1 - metrics.qabf(*images).mean().to(precise(fused).dtype)
+
+
+def daylight(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns how much darker bright and empty places get, a day's sky above all: 0 to 1.
+
+    Such a place is brighter than 0.5 in the visible image, brighter there than in the infrared one,
+    and of little contrast in both over 15 pixels.
+
+    Args:
+        fused: As in `differences`, like the two after it.
+        infrared: See there.
+        visible: See there.
+    """
+    ours, ir, vis = (precise(image) for image in (fused, infrared, visible))
+    means, deviations = zip(*(_local(image) for image in (ir, vis)), strict=True)
+    empty = (1 - torch.maximum(*deviations) / 0.06).clamp_min(0)
+    bright = ((means[1] - 0.5) / 0.2).clamp(0, 1) * (means[1] > means[0])
+    return (empty * bright * (vis - ours).relu()).mean()
+
+
+def _local(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and standard deviation of the 15x15 pixels around each."""
+    around = F.pad(torch.cat((image, image.square()), 1), (7,) * 4, mode="replicate")
+    pooled = F.avg_pool2d(around, 15, 1)
+    mean = pooled[:, :1]
+    return mean, (pooled[:, 1:] - mean.square()).clamp_min(1e-12).sqrt()
+
+
 def content(image: Tensor, other: Tensor) -> Tensor:
     """Returns one term of L_con, Eq. 11: the mean absolute difference."""
     return (precise(image) - precise(other)).abs().mean()

@@ -17,10 +17,10 @@ from umfuse.train.types import Batch, Parts
 
 @dataclass(frozen=True)
 class DifnLossWeights:
-    """Weights of the terms of Eq. 19, and of two that keep the contrast beside them.
+    """Weights of the terms of Eq. 19, and of some that keep the contrast beside them.
 
-    The paper's are 1, 20, 5, 0 and 0. The saliency mean alone halves the contrast, as every average
-    does; the terms beside it want that of both sources, at the level of their mean.
+    The paper's are 1, 20, 5, and 0 for the others. The saliency mean alone halves the contrast, as
+    every average does; most terms beside it want that of both sources, at the level of their mean.
 
     Attributes:
         structure: λ_ssim, of Eq. 16.
@@ -28,6 +28,8 @@ class DifnLossWeights:
         saliency: λ_svs, of Eq. 18.
         differences: Of what the fused image lacks of each source beyond the other.
         fidelity: Of the visual information of both sources.
+        edges: Of what the fused image lacks of the edges of both sources.
+        daylight: Of how much darker bright and empty places get.
     """
 
     structure: float = 2.0
@@ -35,6 +37,8 @@ class DifnLossWeights:
     saliency: float = 4.0
     differences: float = 0.5
     fidelity: float = 1.0
+    edges: float = 0.0
+    daylight: float = 0.0
 
 
 class DifnTask(Task):
@@ -60,9 +64,9 @@ class DifnTask(Task):
 
     @override
     def forward(self, batch: Batch) -> Parts:
-        """Returns ``loss``, ``structure``, ``gradient``, ``saliency``, and two more.
+        """Returns ``loss``, and its terms by the names of their weights.
 
-        ``differences`` and ``fidelity`` are 0 where they do not weigh.
+        Those that are not the paper's are 0 where they do not weigh.
         """
         parts = self.terms(batch["infrared"], luma(batch["visible"]))
         return {"loss": total(parts, self.weights), **parts}
@@ -70,11 +74,13 @@ class DifnTask(Task):
     def terms(self, infrared: Tensor, visible: Tensor) -> Parts:
         """Returns the parts of the loss for a registered pair, both ``(B, 1, H, W)``."""
         fused: Tensor = self.network(infrared, visible)
-        images, none = (fused, infrared, visible), infrared.new_zeros(())
-        return {
+        images = (fused, infrared, visible)
+        parts = {
             "structure": losses.structure(*images),
             "gradient": losses.joint_gradient(*images),
             "saliency": losses.self_visual_saliency(*images),
-            "differences": losses.differences(*images) if self.weights.differences else none,
-            "fidelity": losses.fidelity(*images) if self.weights.fidelity else none,
         }
+        for name in ("differences", "fidelity", "edges", "daylight"):
+            wanted = getattr(self.weights, name)
+            parts[name] = getattr(losses, name)(*images) if wanted else infrared.new_zeros(())
+        return parts
