@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from umfuse import filters, geometry, search, tiles
 from umfuse.config import UmfuseConfig
-from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig, MrrnConfig
+from umfuse.networks import CpstnConfig, DifnConfig, Matcher, MatcherConfig, MrrnConfig
 from umfuse.pipeline import Umfuse
 from umfuse.weights import WeightsError
 
@@ -135,7 +135,9 @@ def test_cpstn_runs_only_where_its_image_is_registered_to(mrrn):
     for fixed in ("pseudo-infrared", "visible"):
         seen, calls = [], []
         other = Umfuse(replace(TINY, mrrn=mrrn, fixed=fixed)).eval()
-        other.mrrn.register_forward_pre_hook(lambda _, images, seen=seen: seen.append(images[0]))
+        is_matcher = isinstance(other.mrrn, Matcher)
+        looks = other.mrrn.encoder if is_matcher else other.mrrn  # first at the visible side
+        looks.register_forward_pre_hook(lambda _, images, seen=seen: seen.append(images[0]))
         other.cpstn.register_forward_hook(lambda *_, calls=calls: calls.append(1))
         out = other(infrared, visible)
         other.align(infrared, visible)
@@ -338,7 +340,7 @@ def test_results_may_be_trained_on(model, monkeypatch):
 )
 def test_registration_works_on_a_grid_of_one_size(model, size, working):
     seen = []
-    model.mrrn.register_forward_pre_hook(lambda _, images: seen.append(tuple(images[0].shape[-2:])))
+    model.mrrn.register_forward_pre_hook(lambda _, images: seen.append(tuple(images[1].shape[-2:])))
     model.align(picture(64, 80), picture(*size, 3))
     assert set(seen) == {working}
 
