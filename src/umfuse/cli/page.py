@@ -51,7 +51,8 @@ def write(page: Path, rows: Iterable[Mapping[str, str]], min_confidence: float) 
 <style>{STYLE}</style>
 <h1>{counts}</h1>
 <p>The worst come first. Where edges go on from square to square of the checkerboards, the images
-are aligned. An alignment of a confidence below {min_confidence:g} is doubtful and was not used.</p>
+are aligned; where the certainty is yellow the images themselves confirm it. An alignment of a
+confidence below {min_confidence:g} is doubtful and was not used.</p>
 {sections}
 </html>
 """

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from umfuse.api import Fusion, Registration
     from umfuse.images import Band, Range
 
-PREVIEW = 1280  # pixels of the longer side of a picture on the page
+PREVIEW = 1600  # pixels of the longer side of a picture on the page
 
 
 def write(
