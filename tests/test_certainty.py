@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import certainty as measured
+from PIL import Image
 
 import umfuse
-from umfuse import Registration, certainty, images, registering
+from umfuse import Registration, certainty, cli, images, registering
 
 LEFT = np.s_[:, :140]
 RIGHT = np.s_[:, 180:]
@@ -138,6 +139,22 @@ def test_tensors_that_want_gradients_have_theirs(scene, model, found):
     visible.requires_grad_(True)
     reg = umfuse.register(infrared.requires_grad_(True), visible, weights=model)
     assert reg.certainty.shape == found.certainty.shape
+
+
+def test_a_sheet_shows_that_of_a_registration_that_was_loaded(found, scene, tmp_path):
+    images.save(scene.infrared, tmp_path / "ir.png")
+    images.save(scene.visible, tmp_path / "vis.png")
+    found.save(tmp_path / "rig.npz")
+    paths = [str(tmp_path / name) for name in ("ir.png", "vis.png", "out.png")]
+    sheet, rig = str(tmp_path / "sheet.png"), str(tmp_path / "rig.npz")
+    command = ["fuse", *paths[:2], "-o", paths[2], "--registration", rig, "--sheet", sheet]
+    assert cli.main(command) == 0
+    with Image.open(sheet) as image:
+        assert image.width > 4 * 320
+        panel = np.asarray(image.crop((3 * 326, 20, 4 * 326, 180))).astype(int)
+    violet, yellow = panel[..., 2] - panel[..., 1] > 20, panel[..., 0] - panel[..., 2] > 60
+    assert violet.mean() > 0.1
+    assert yellow.mean() > 0.1
 
 
 # ---- the command that measures it ----------------------------------------------------------------
