@@ -2,13 +2,15 @@
 
 Fuzzing with `atheris` (pip install atheris): bytes that reach new lines of umfuse are kept and
 changed again, for 10 minutes. They start from a file of each kind of `benchmarks.files`, a folder
-of small weights and a saved registration. What comes must be a result, or one of the errors that
-are documented, with a message; all else ends the command with the bytes, as ``crash-*``.
+of small weights and a saved registration, whose check sums are not looked at. What comes must be a
+result, or one of the errors that are documented, with a message; all else ends the command with the
+bytes, as ``crash-*``. What came how often is printed at the end.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib
 import json
 import logging
@@ -17,8 +19,11 @@ import os
 import sys
 import tempfile
 import warnings
+import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 LARGEST = 2**18  # bytes of an input
 ERRORS = (TypeError, ValueError, OSError)  # that are documented; WeightsError is an OSError
@@ -30,6 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--seconds", type=int, default=600)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=TARGETS, help="start from files of one kind")
     options = parser.parse_args()
     fuzzer: Any = importlib.import_module("atheris")
     with fuzzer.instrument_imports(include=["umfuse"]):
@@ -41,10 +47,13 @@ def main() -> None:
         root = Path(folder)
         (root / "corpus").mkdir()
         for number, content in enumerate(starts(root)):
-            (root / "corpus" / str(number)).write_bytes(content)
+            if options.only in (None, TARGETS[content[0]]):
+                (root / "corpus" / str(number)).write_bytes(content)
+        came = Counter[str]()
+        atexit.register(lambda: print(*came.most_common(), sep="\n"))
 
         def look(content: bytes) -> None:
-            check(root, content)
+            came[check(root, content)] += 1
 
         words = [f"-max_total_time={options.seconds}", f"-seed={options.seed}"]
         words += [f"-max_len={LARGEST}", "-timeout=60", "-rss_limit_mb=8192", str(root / "corpus")]
@@ -68,19 +77,22 @@ def starts(root: Path) -> list[bytes]:
     found.append(b"\2" + (root / "weights" / weights_folder.CONFIG).read_bytes())
     identity = [[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]
     umfuse.Registration.from_transform(identity, (9, 12), (9, 12)).save(root / "a.npz")
-    found.append(b"\3" + (root / "a.npz").read_bytes())
+    with zipfile.ZipFile(root / "a.npz") as saved, zipfile.ZipFile(root / "plain", "w") as plain:
+        for name in saved.namelist():  # not compressed: what is changed is a number
+            plain.writestr(name, saved.read(name))
+    found.append(b"\3" + (root / "plain").read_bytes())
     return [content for content in found if len(content) <= LARGEST]
 
 
 def small() -> Any:
-    """Returns a model whose weights are a small file."""
+    """Returns a model whose weights are a small file: most of it is the names of tensors."""
     from umfuse.config import UmfuseConfig
     from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig
     from umfuse.pipeline import Umfuse
 
-    matcher = MatcherConfig(channels=(8, 8, 8), descriptor=8, context=8, width=8)
-    difn = DifnConfig(features=4, output="blend")
-    cpstn = CpstnConfig(filters=4, blocks=1)
+    matcher = MatcherConfig(channels=(2, 2, 2), descriptor=2, context=2, width=2)
+    difn = DifnConfig(features=1, dense_layers=1, output="blend")
+    cpstn = CpstnConfig(filters=1, blocks=1)
     return Umfuse(UmfuseConfig(cpstn=cpstn, mrrn=matcher, difn=difn, fixed="visible"))
 
 
@@ -124,9 +136,12 @@ def _registration(root: Path, body: bytes) -> None:
     import umfuse
 
     (root / "read.npz").write_bytes(body)
-    found = umfuse.Registration.load(root / "read.npz")
-    if not math.isfinite(float(abs(found.transform).max())):
-        raise AssertionError("a transform that is not finite")
+    with mock.patch.object(zipfile.ZipExtFile, "_update_crc", return_value=None):
+        found = umfuse.Registration.load(root / "read.npz")
+    few = math.prod(found.visible_size) < 10**4
+    for numbers in (found.transform, found.coordinates if few else found.field):
+        if not math.isfinite(float(abs(numbers).max())):
+            raise AssertionError("a transform or coordinates that are not finite")
 
 
 def _weights(root: Path, target: str, body: bytes) -> None:

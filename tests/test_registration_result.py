@@ -120,11 +120,21 @@ def test_fuse_takes_a_registration_in_each_of_its_forms(registration, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [np.eye(4), np.full((3, 3), np.nan), np.zeros((3, 3)), "nowhere.npz", object()]
+    "wrong",
+    [
+        *(np.eye(4), np.full((3, 3), np.nan), np.zeros((3, 3)), "nowhere.npz", object()),
+        *(np.diag([1e300, 1, 1]), np.diag([1, 1, 1e-300])),
+    ],
 )
 def test_no_registration_is_refused_with_what_is_taken(wrong):
     with pytest.raises((ValueError, FileNotFoundError), match=r"3x3|nowhere"):
         umfuse.fuse(picture(60, 80), picture(90, 130), registration=wrong)
+
+
+@pytest.mark.parametrize("scale", [1e-6, -2.0, 1e150])
+def test_a_transform_is_one_whatever_its_scale(registration, scale):
+    found = Registration.from_transform(scale * registration.transform, *SIZES)
+    np.testing.assert_allclose(found.transform, registration.transform)
 
 
 def test_align_is_a_yes_or_a_no(registration):

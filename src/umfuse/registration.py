@@ -90,10 +90,13 @@ class Registration:
                 f"expected a finite 3x3 transform from visible to infrared pixels, got shape "
                 f"{matrix.shape}"
             )
-        if abs(np.linalg.det(matrix)) < 1e-12 or matrix[2, 2] == 0:
-            raise ValueError(f"the transform {matrix.tolist()} cannot be inverted")
+        with np.errstate(all="ignore"):
+            scaled = matrix / matrix[2, 2]
+        held = (np.abs(scaled) < registration_file.LARGEST).all()  # not if NaN
+        if not held or abs(np.linalg.det(scaled)) < 1e-12:
+            raise ValueError(f"the transform {matrix.tolist()} cannot be inverted in float32")
         empty = np.zeros((1, 1, 2), dtype=np.float32)
-        return cls(matrix / matrix[2, 2], empty, infrared_size, visible_size)
+        return cls(scaled, empty, infrared_size, visible_size)
 
     @cached_property
     def infrared(self) -> AnyImage:

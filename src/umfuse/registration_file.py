@@ -14,6 +14,7 @@ from umfuse import files
 from umfuse.borders import Box
 
 FORMAT_VERSION = 1
+LARGEST = 1e9  # of a transform and of a field in pixels: what they lead to is a float32
 
 
 def write(path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
@@ -66,8 +67,8 @@ def _checked(stored: dict[str, Any]) -> dict[str, Any]:
         infrared, visible = sizes.values()
         raise ValueError(f"it is of images of {infrared} and {visible} pixels")
     field = np.asarray(stored["field"], dtype=np.float32)
-    if field.ndim != 3 or field.shape[2] != 2 or not np.isfinite(field).all():
-        raise ValueError(f"its field has shape {field.shape} or values that are not finite")
+    if field.ndim != 3 or field.shape[2] != 2 or not (np.abs(field) < LARGEST).all():
+        raise ValueError(f"its field has shape {field.shape} or values that cannot be")
     names = ("confidence", "log_likelihood", "runner_up", "correlation")
     numbers = {name: float(stored[name]) for name in names}
     box = stored.get("content", ())  # older files have none
