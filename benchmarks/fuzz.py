@@ -4,13 +4,12 @@ Fuzzing with `atheris` (pip install atheris): bytes that reach new lines of umfu
 changed again, for 10 minutes. They start from a file of each kind of `benchmarks.files`, a folder
 of small weights and a saved registration, whose check sums are not looked at. What comes must be a
 result, or one of the errors that are documented, with a message; all else ends the command with the
-bytes, as ``crash-*``. What came how often is printed at the end.
+bytes, as ``crash-*``.
 """
 
 from __future__ import annotations
 
 import argparse
-import atexit
 import importlib
 import json
 import logging
@@ -20,7 +19,6 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,6 +26,7 @@ from unittest import mock
 LARGEST = 2**18  # bytes of an input
 ERRORS = (TypeError, ValueError, OSError)  # that are documented; WeightsError is an OSError
 TARGETS = ("image", "weights", "config", "registration")
+READERS = ("images", "pipeline", "registration", "registration_file", "weights_folder")
 
 
 def main() -> None:
@@ -39,8 +38,8 @@ def main() -> None:
     options = parser.parse_args()
     fuzzer: Any = importlib.import_module("atheris")
     with fuzzer.instrument_imports(include=["umfuse"]):
-        importlib.import_module("umfuse")
-        importlib.import_module("umfuse.images")
+        for module in READERS:  # what is imported later has no lines that are seen as new
+            importlib.import_module(f"umfuse.{module}")
     warnings.simplefilter("ignore")
     logging.disable()
     with tempfile.TemporaryDirectory() as folder:
@@ -49,11 +48,9 @@ def main() -> None:
         for number, content in enumerate(starts(root)):
             if options.only in (None, TARGETS[content[0]]):
                 (root / "corpus" / str(number)).write_bytes(content)
-        came = Counter[str]()
-        atexit.register(lambda: print(*came.most_common(), sep="\n"))
 
         def look(content: bytes) -> None:
-            came[check(root, content)] += 1
+            check(root, content)
 
         words = [f"-max_total_time={options.seconds}", f"-seed={options.seed}"]
         words += [f"-max_len={LARGEST}", "-timeout=60", "-rss_limit_mb=8192", str(root / "corpus")]
