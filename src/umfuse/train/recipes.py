@@ -26,7 +26,7 @@ MODELS: Mapping[str, UmfuseConfig] = MappingProxyType(
         "default": UmfuseConfig(
             cpstn=CpstnConfig(filters=16, blocks=5),
             mrrn=MatcherConfig(),
-            difn=DifnConfig(features=16, output="blend", global_means=True),
+            difn=DifnConfig(features=16, output="blend", global_means=True, shuffle=2, view=8),
             fixed="visible",
         ),
         "paper": UmfuseConfig(),
@@ -82,7 +82,13 @@ _PAPER_REGISTRATION = MrrnRecipe(
 )
 _PAPER_FUSION = DifnRecipe(
     weights=DifnLossWeights(
-        structure=1.0, gradient=20.0, saliency=5.0, differences=0.0, fidelity=0.0
+        structure=1.0,
+        gradient=20.0,
+        saliency=5.0,
+        differences=0.0,
+        fidelity=0.0,
+        edges=0.0,
+        daylight=0.0,
     ),
     crops=_PAPER_CROPS,
     training=_PAPER_TRAINING,

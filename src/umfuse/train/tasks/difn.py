@@ -33,12 +33,12 @@ class DifnLossWeights:
     """
 
     structure: float = 2.0
-    gradient: float = 60.0
+    gradient: float = 40.0
     saliency: float = 4.0
-    differences: float = 0.5
-    fidelity: float = 1.0
-    edges: float = 0.0
-    daylight: float = 0.0
+    differences: float = 2.5
+    fidelity: float = 1.5
+    edges: float = 7.0
+    daylight: float = 100.0
 
 
 class DifnTask(Task):
