@@ -113,15 +113,19 @@ def worked(run: Callable[[], object]) -> Work:
     return meter.work
 
 
-def seconds(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+def seconds(
+    runs: Sequence[Callable[[], object]],
+    repeats: int,
+    clock: Callable[[], float] = time.process_time,
+) -> list[float]:
     """Returns the seconds of the processor that calls take, the median of runs in turn."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(repeats + 1):
         for taken, run in zip(times, runs, strict=True):
-            start = time.process_time()
+            start = clock()
             run()
             if turn:  # the first warms up
-                taken.append(time.process_time() - start)
+                taken.append(clock() - start)
     return [median(taken) for taken in times]
 
 
@@ -232,13 +236,28 @@ def _ratios(paper: Umfuse, default: Umfuse, repeats: int) -> Iterator[Row]:
         yield Row(f"640x512: {name}", f"{took:.3g} s{ratio}", bar, *worked(run).per_pixel())
 
 
-def _batches(repeats: int) -> Row:
-    """Returns what a batch of 8 gains over one by one."""
+def _batches(repeats: int) -> Iterator[Row]:
+    """Yields what a batch of 8 gains over one by one."""
     made = throughput.model("default", "bfloat16", "cpu", None)
     one, eight = (throughput.work(made, "default", "whole", count, "cpu") for count in (1, 8))
     alone, together = seconds((one, eight), repeats)
     measured = f"{8 * alone / together:.2f} times the pairs per second"
-    return Row("`forward`, batch of 8", measured, "1.5", *worked(eight).per_pixel(8 * PIXELS))
+    yield Row("`forward`, batch of 8", measured, "1.5", *worked(eight).per_pixel(8 * PIXELS))
+    # By the clock on the wall: searches run side by side.
+    several = [scenes.render(seed, SIZE, infrared_size=SIZE, strength=0.3) for seed in range(8)]
+    infrared = torch.cat([images.read(one.infrared).luma for one in several])
+    visible = torch.cat([images.read(one.visible).rgb for one in several])
+
+    def batch() -> object:
+        return made.infer(infrared, visible)
+
+    def singly() -> object:
+        return [made.infer(*pair) for pair in zip(infrared.split(1), visible.split(1), strict=True)]
+
+    alone, together = seconds((singly, batch), max(1, repeats // 3), time.perf_counter)
+    measured = f"{alone / together:.2f} times the pairs per second"
+    count = torch.get_num_threads()
+    yield Row(f"`infer` with its search, batch of 8, {count} threads", measured, "1.5")
 
 
 def _cold(repeats: int) -> Iterator[Row]:
@@ -300,7 +319,7 @@ def bars(paper: Umfuse, default: Umfuse, repeats: int, pairs: int) -> Iterator[R
         pairs: How many pairs of changing size follow each other.
     """
     yield from _ratios(paper, default, repeats)
-    yield _batches(repeats)
+    yield from _batches(repeats)
     yield from _cold(repeats)
     yield from _exactness(default)
     sizes = growth(pairs)

@@ -5,7 +5,8 @@ the aligned one, always: with the misaligned image as the reference every misali
 look well. The cases:
 
 - ``fusion-NAME``: aligned pairs at full size, all metrics, and the mean rank over CC, SSIM, VIF,
-  MI, Qabf and SCD among the methods of the table.
+  MI, Qabf and SCD among the methods of the table, and "sky": by how many of 255 levels places
+  change in the mean that are bright and empty, in those pairs that have some.
 - ``fused-CASE``: misaligned pairs of `benchmarks.registration` after every way to align, on the
   inner part without a tenth of each side. "kept" is the smallest of the six metrics as part of what
   the same way to fuse reaches on the aligned pair. "known displacement" is what resampling alone
@@ -21,6 +22,7 @@ import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from statistics import mean
 
 import torch
 from benchmarks import data, methods, registration
@@ -30,6 +32,7 @@ import umfuse
 from umfuse import geometry, images, metrics
 from umfuse.evaluate.dataset import read_homographies
 from umfuse.pipeline import Umfuse, luma
+from umfuse.train import losses
 
 RANKED = ("CC", "SSIM", "VIF", "MI", "Qabf", "SCD")
 ALIGNED = "aligned"
@@ -59,6 +62,8 @@ PAPER = {
         ("MRRN + CPSTN", "umfuse"): "Ours .481 / 1.016 / .473",
     },
 }
+SKY = 0.01  # of an image: less is no sky
+
 Metrics = Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
 LEGACY: Metrics = {"SSIM legacy": partial(metrics.ssim, legacy=True)}
 SHORT: Metrics = {name: metrics.FUSION[name] for name in RANKED} | LEGACY
@@ -83,16 +88,22 @@ def read(folder: Path, name: str) -> Tensor:
 
 def of_aligned(
     pairs: Iterable[data.Pair], fusers: dict[str, methods.Fuse], results: dict[str, Path]
-) -> dict[str, Tensor]:
-    """Returns the mean metrics of every method on aligned pairs."""
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Returns of every method on aligned pairs the mean metrics and what becomes of a sky."""
     found: dict[str, list[Tensor]] = {name: [] for name in (*fusers, *results)}
+    skies: dict[str, list[float]] = {name: [] for name in found}
     for pair in pairs:
         infrared, visible = pair.infrared.luma, pair.visible.luma
         for name in found:
             fused = fusers[name](infrared, visible) if name in fusers else None
             fused = read(results[name], pair.name) if fused is None else fused
             found[name].append(scores(fused, infrared, visible, FULL))
-    return {name: torch.stack(values).mean(0) for name, values in found.items()}
+            where = losses.bright_and_empty(infrared, visible)
+            if float(where.mean()) >= SKY:
+                change = float((where * (fused - visible)).sum() / where.sum())
+                skies[name].append(255 * change)
+    sky = {name: f"{mean(some):+.1f}" if some else "" for name, some in skies.items()}
+    return {name: torch.stack(values).mean(0) for name, values in found.items()}, sky
 
 
 def mean_ranks(table: dict[str, Tensor]) -> dict[str, float]:
@@ -152,10 +163,10 @@ def aligned_rows(
 ) -> Iterator[tuple[object, ...]]:
     """Yields a line for every way to fuse."""
     pairs = data.progress(name, data.pairs(f"test/{name}"), limit)
-    table = of_aligned(pairs, methods.fusers(model), results)
+    table, sky = of_aligned(pairs, methods.fusers(model), results)
     ranks = mean_ranks(table)
     for method, values in table.items():
-        yield method, *values.tolist(), ranks[method]
+        yield method, *values.tolist(), ranks[method], sky[method]
 
 
 def misaligned_rows(
@@ -198,7 +209,7 @@ def main() -> None:
         if arguments.only in case:
             print(case)
             rows = aligned_rows(name, model, arguments.limit, results(case))
-            data.report(arguments, case, ("method", *FULL, "mean rank"), rows)
+            data.report(arguments, case, ("method", *FULL, "mean rank", "sky"), rows)
     for name in MISALIGNED:
         case = f"fused-{name}"
         if arguments.only in case:

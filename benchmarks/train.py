@@ -152,7 +152,10 @@ def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
     return {"all": weights} | {f"no {t}": replace(weights, **{t: 0.0}) for t in terms}
 
 
-DIFN_TERMS = ("structure", "gradient", "saliency", "differences", "fidelity")
+DIFN_TERMS = (
+    *("structure", "gradient", "saliency"),
+    *("differences", "fidelity", "edges", "daylight"),
+)
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
 ALIKE = MrrnLossWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
 KNOWN = MrrnLossWeights(distance=1.0, smooth=0.5)

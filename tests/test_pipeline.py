@@ -1,4 +1,5 @@
 import json
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -245,16 +246,37 @@ def test_register_composes_search_and_field(model, monkeypatch, channels):
 
 def test_infer_finds_the_transforms_that_forward_is_given(model, monkeypatch):
     infrared, visible = picture(60, 90).repeat(2, 1, 1, 1), picture(150, 201, 3).repeat(2, 1, 1, 1)
+    visible[1] *= 0.5
     transforms = torch.tensor([[0.4, 0.0, 2.0], [0.0, 0.4, -1.0], [0.0, 0.0, 1.0]]).double()
     transforms = torch.stack((transforms, geometry.resize_transform((150, 201), (60, 90))))
-    results = iter(transforms)
-    monkeypatch.setattr(search, "find_transform", lambda *_: found(next(results))())
+    middle = filters.luma(visible).mean()
+    monkeypatch.setattr(
+        search, "find_transform", lambda _, vis, __: found(transforms[int(vis.mean() < middle)])()
+    )
     with torch.no_grad():
         expected = model(infrared, visible, transforms)
     out = model.infer(infrared, visible)
     for ours, theirs in zip(out[:5], expected[:5], strict=True):
         torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(out.confidence, torch.tensor([0.9, 0.9]))
+
+
+def test_a_batch_is_searched_side_by_side(model, monkeypatch):
+    """A search takes one thread of the processor: the others would wait."""
+    both, before = threading.Barrier(2), torch.get_num_threads()
+    result = found(torch.eye(3, dtype=torch.float64))
+
+    def meet(*_):
+        both.wait(60)
+        return result()
+
+    monkeypatch.setattr(search, "find_transform", meet)
+    torch.set_num_threads(2)
+    try:
+        _, results = model.register(torch.rand(4, 1, 64, 80), torch.rand(4, 3, 64, 80))
+    finally:
+        torch.set_num_threads(before)
+    assert len(results) == 4
 
 
 class KnownField(torch.nn.Module):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -198,8 +199,7 @@ class Umfuse(Pretrained):
             visible: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` in [0, 1].
             known: Of the two cameras, as in `infer`.
         """
-        pairs = zip(infrared, luma(visible), strict=True)
-        found = [search.find_transform(ir, vis, known) for ir, vis in pairs]
+        found = _searched(infrared, luma(visible), known)
         transforms = torch.stack([one.transform for one in found])
         with self.autocast():
             return self.align_content(infrared, visible, transforms), found
@@ -444,6 +444,16 @@ class Umfuse(Pretrained):
         similarity = search.Similarity(luma(visible))
         scores = [similarity(*pair) for pair in (before, after)]
         return scores[1] > scores[0] + GAIN
+
+
+def _searched(infrared: Tensor, grey: Tensor, known: search.Known) -> list[search.SearchResult]:
+    """Searches for each pair; each takes one thread, so several at once on a processor."""
+    pairs = (list(infrared), list(grey), [known] * len(grey))
+    several = min(len(grey), torch.get_num_threads())
+    if several < 2 or grey.device.type != "cpu":
+        return list(map(search.find_transform, *pairs))
+    with ThreadPoolExecutor(several) as pool:
+        return list(pool.map(search.find_transform, *pairs))
 
 
 def _joined(outputs: Sequence[tuple[Tensor | None, ...]]) -> list[Any]:

@@ -19,7 +19,9 @@ PAPER_CPSTN = CpstnLossWeights(
     content=8, edge=8, structure=0, perceptual=1, style=100, adversarial=1, critic=1
 )
 PAPER_MRRN = MrrnLossWeights(distance=0, match=0, similarity=1, reverse=0.2, smooth=10)
-PAPER_DIFN = DifnLossWeights(structure=1, gradient=20, saliency=5, differences=0, fidelity=0)
+PAPER_DIFN = DifnLossWeights(
+    structure=1, gradient=20, saliency=5, differences=0, fidelity=0, edges=0, daylight=0
+)
 
 
 def difn_task(weights=None):

@@ -159,19 +159,29 @@ def edges(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
 def daylight(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
     """Returns how much darker bright and empty places get, a day's sky above all: 0 to 1.
 
-    Such a place is brighter than 0.5 in the visible image, brighter there than in the infrared one,
-    and of little contrast in both over 15 pixels.
-
     Args:
         fused: As in `differences`, like the two after it.
         infrared: See there.
         visible: See there.
     """
-    ours, ir, vis = (precise(image) for image in (fused, infrared, visible))
-    means, deviations = zip(*(_local(image) for image in (ir, vis)), strict=True)
+    darker = (precise(visible) - precise(fused)).relu()
+    return (bright_and_empty(infrared, visible) * darker).mean()
+
+
+def bright_and_empty(infrared: Tensor, visible: Tensor) -> Tensor:
+    """Returns where a pair shows a day's sky or what looks like it: ``(B, 1, H, W)`` in [0, 1].
+
+    Such a place is brighter than 0.5 in the visible image, brighter there than in the infrared one,
+    and of little contrast in both over 15 pixels. A part of one is one within 0.2 of that
+    brightness, or of a standard deviation of up to 0.06.
+
+    Args:
+        infrared: ``(B, 1, H, W)`` in [0, 1].
+        visible: ``(B, 1, H, W)`` in [0, 1].
+    """
+    means, deviations = zip(*(_local(precise(one)) for one in (infrared, visible)), strict=True)
     empty = (1 - torch.maximum(*deviations) / 0.06).clamp_min(0)
-    bright = ((means[1] - 0.5) / 0.2).clamp(0, 1) * (means[1] > means[0])
-    return (empty * bright * (vis - ours).relu()).mean()
+    return empty * ((means[1] - 0.5) / 0.2).clamp(0, 1) * (means[1] > means[0])
 
 
 def _local(image: Tensor) -> tuple[Tensor, Tensor]:
