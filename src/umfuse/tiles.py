@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 BAND = 2**20  # pixels of a band: a few numbers for each stay in a few dozen MiB
-TILE = 320  # side of a tile: small for the cache of a processor, large beside a network's margin
+# Side of a tile: small for the cache of a processor, large beside a network's margin, and whole
+# cells of what a network may see.
+TILE = 320
 
 Window = tuple[slice, slice]
 """Rows and columns."""

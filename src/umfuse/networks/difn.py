@@ -71,8 +71,8 @@ class Difn(nn.Module):
 
     Two paths of one convolution and a residual dense block each, an interaction between them, and
     one or two convolutions to the image. There is no normalisation, so a tile gives exactly what
-    the whole image gives if it has a margin of `radius` pixels, begins at a multiple of that or of
-    `CELL`, and is shown what is `seen` of the whole images.
+    the whole image gives if it has a margin of `radius` pixels, begins at a multiple of `CELL`, and
+    is shown its part of what `look` has seen of the whole images.
 
     Args:
         config: Sizes; None means the paper's.
@@ -237,10 +237,15 @@ class _View(nn.Module):
         )
 
     def forward(self, infrared: Tensor, visible: Tensor) -> Tensor:
-        images = pad(torch.cat((infrared, visible), 1), CELL, "replicate")
-        means = F.avg_pool2d(images, CELL)
-        spread = F.avg_pool2d(images.square(), CELL) - means.square()
-        view: Tensor = self.layers(torch.cat((means, (spread.clamp_min(0) + 1e-5).sqrt()), 1))
+        means: list[Tensor] = []
+        squares: list[Tensor] = []
+        for image in (infrared, visible):  # one after the other: they may be large
+            padded = pad(image, CELL, "replicate")
+            means.append(F.avg_pool2d(padded, CELL))
+            squares.append(F.avg_pool2d(padded.square(), CELL))
+        mean, square = torch.cat(means, 1), torch.cat(squares, 1)
+        deviation = ((square - mean.square()).clamp_min(0) + 1e-5).sqrt()
+        view: Tensor = self.layers(torch.cat((mean, deviation), 1))
         return view
 
 
