@@ -13,7 +13,7 @@ from torch import Tensor
 
 from umfuse import resampling, search, tiles
 from umfuse.networks import Difn
-from umfuse.networks.difn import Seen
+from umfuse.networks.difn import Seen, global_means
 from umfuse.resampling import Places, Sampler
 
 
@@ -41,11 +41,10 @@ def whole(
         registered, _ = resampling.resample(infrared, coordinates)
     size = (infrared.shape[-2], infrared.shape[-1])
     weight = resampling.coverage(coordinates, size, missing) * _shows_something(infrared)
-    filled = torch.lerp(grey, registered, weight)
-    seen = _seen(difn, filled, grey, means)
+    seen = _seen(difn, registered, grey, weight, means)
     every = (slice(0, grey.shape[-2]), slice(0, grey.shape[-1]))
     # Continued beyond the frame, so that the zeros around a convolution leave no border.
-    pair = F.pad(torch.cat((filled, grey), 1), (difn.radius,) * 4, mode="replicate")
+    pair = F.pad(torch.cat((registered, grey), 1), (difn.radius,) * 4, mode="replicate")
     return torch.lerp(grey, _window(difn, pair, seen.around(every, difn.radius)), weight)
 
 
@@ -75,18 +74,17 @@ def tiled(
     steps = places.steps()
     sampler = Sampler(infrared, steps)
     shown = None if missing is None else Sampler(resampling.shown(missing), steps)
-    filled, weight = torch.empty_like(grey), torch.empty_like(grey)
+    image, weight = torch.empty_like(grey), torch.empty_like(grey)
     for rows in tiles.bands(places.size):
         place = places.part(rows, slice(None))
-        moved = sampler(place) if registered is None else registered[:, :, rows]
+        image[:, :, rows] = sampler(place) if registered is None else registered[:, :, rows]
         weight[:, :, rows] = shows * resampling.feathered(
             place, size, ends, None if shown is None else shown(place)
         )
-        filled[:, :, rows] = torch.lerp(grey[:, :, rows], moved, weight[:, :, rows])
-    seen = _seen(difn, filled, grey, means)
+    seen = _seen(difn, image, grey, weight, means)
     fused = torch.empty_like(grey)
     for window in tiles.squares(places.size):
-        pair = torch.cat([_around(image, window, difn.radius) for image in (filled, grey)], 1)
+        pair = torch.cat([_around(one, window, difn.radius) for one in (image, grey)], 1)
         part = (..., *window)
         fused[part] = torch.lerp(
             grey[part], _window(difn, pair, seen.around(window, difn.radius)), weight[part]
@@ -94,10 +92,15 @@ def tiled(
     return fused
 
 
-def _seen(difn: Difn, filled: Tensor, grey: Tensor, means: Tensor | None) -> Seen:
-    """Returns what is seen of whole images, with means that may be held over a video."""
-    seen = difn.look(filled, grey)
-    return seen if means is None else seen._replace(means=means)
+def _seen(difn: Difn, infrared: Tensor, grey: Tensor, weight: Tensor, means: Tensor | None) -> Seen:
+    """Returns what is seen of whole images, with means that may be held over a video.
+
+    Where the infrared image has ended its border goes on, and where it has no data what was filled
+    in: an edge there would be taken for one of the scene. The means are of data alone.
+    """
+    if means is None:
+        means = global_means(torch.lerp(grey, infrared, weight), grey)
+    return difn.look(infrared, grey)._replace(means=means)
 
 
 def _window(difn: Difn, pair: Tensor, seen: Seen) -> Tensor:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 
 from umfuse import metrics
 from umfuse.train import losses
+from umfuse.train.critic import ImagePool
 
 
 def image(seed, height=176, width=200, dtype=torch.float32):
@@ -217,13 +218,13 @@ def test_lsgan():
 
 
 def test_the_pool_returns_former_fakes_and_travels_with_the_state():
-    pool = losses.ImagePool(4)
+    pool = ImagePool(4)
     generator = torch.Generator().manual_seed(0)
     seen = [pool(torch.full((2, 1, 3, 3), float(k)), generator) for k in range(40)]
     assert torch.equal(seen[0], torch.zeros(2, 1, 3, 3))
     old = sum(float((out < k).sum()) for k, out in enumerate(seen)) / (40 * 2 * 9)
     assert 0.2 < old < 0.8
-    other = losses.ImagePool(4)
+    other = ImagePool(4)
     other.load_state_dict(pool.state_dict())
     state = generator.get_state()
     expected = pool(torch.full((2, 1, 3, 3), 99.0), generator)

@@ -81,6 +81,8 @@ def test_the_papers_values_are_the_papers():
         "saliency": 5,
         "differences": 0,
         "fidelity": 0,
+        "edges": 0,
+        "daylight": 0,
     }  # Eq. 19
     assert cpstn.features == mrrn.features == "vgg19"
     assert mrrn.deform == "paper"

@@ -46,6 +46,45 @@ class PatchCritic(nn.Module):
         return scores
 
 
+class ImagePool(nn.Module):
+    """Former fakes for the critic, so that it does not forget them.
+
+    Shrivastava et al., CVPR 2017, doi:10.1109/CVPR.2017.241. A checkpoint of the task holds the
+    pool, so that training goes on where it stopped.
+
+    Args:
+        size: Number of images that are kept.
+    """
+
+    def __init__(self, size: int = 50) -> None:
+        super().__init__()
+        self.size = size
+        self.images: list[Tensor] = []
+
+    def forward(self, fakes: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns a batch of the same shape: half of it new, half of it exchanged with the pool."""
+        result: list[Tensor] = []
+        for fake in fakes.detach().float():
+            if len(self.images) < self.size:
+                self.images.append(fake)
+                result.append(fake)
+            elif float(torch.rand((), generator=generator)) < 0.5:
+                index = int(torch.randint(self.size, (), generator=generator))
+                result.append(self.images[index].to(fake))
+                self.images[index] = fake
+            else:
+                result.append(fake)
+        return torch.stack(result)
+
+    def get_extra_state(self) -> list[Tensor]:
+        """Returns the images, for `state_dict`."""
+        return list(self.images)
+
+    def set_extra_state(self, state: list[Tensor]) -> None:
+        """Takes the images of a checkpoint."""
+        self.images = list(state)
+
+
 class Adversary(nn.Module):
     """A critic and its memory: both sides of the least-squares game with one generator.
 
@@ -58,7 +97,7 @@ class Adversary(nn.Module):
     def __init__(self, channels: int = 1, filters: int = 64, pool: int = 50) -> None:
         super().__init__()
         self.critic = PatchCritic(channels, filters)
-        self.pool = losses.ImagePool(pool)
+        self.pool = ImagePool(pool)
 
     def judge(self, fake: Tensor) -> Tensor:
         """Returns the generator's loss: how far its images are from being taken for real.
