@@ -65,10 +65,10 @@ def fusions(model: Umfuse, variants: dict[str, str], limit: int | None) -> Itera
                 other.difn = networks[variant]
                 fusers[label] = methods.difn(other)
         pairs = data.progress(name, data.pairs(f"test/{name}"), limit)
-        table = fusion.of_aligned(pairs, fusers, {})
+        table, sky = fusion.of_aligned(pairs, fusers, {})
         ranks = fusion.mean_ranks(table)
         for i, (label, values) in enumerate(table.items()):
-            yield "" if i else name, label, *values.tolist(), ranks[label]
+            yield "" if i else name, label, *values.tolist(), ranks[label], sky[label]
 
 
 def registrations(limit: int | None) -> Iterator[Row]:
@@ -120,7 +120,7 @@ def main() -> None:
         "concatenation": "concatenation",
     }
     losses = {"all": "all terms"} | {f"no {t}": f"without {t}" for t in train.DIFN_TERMS}
-    fused = ("set", "DIFN", *fusion.FULL, "mean rank")
+    fused = ("set", "DIFN", *fusion.FULL, "mean rank", "sky")
     edges = ("training", "NCC with infrared", "SSIM", "edges as infrared", "edges as visible")
     images = ("case", "network", "input", "luma", "pseudo-infrared", "infrared itself")
     tables = {
