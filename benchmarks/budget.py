@@ -118,7 +118,7 @@ def seconds(
     repeats: int,
     clock: Callable[[], float] = time.process_time,
 ) -> list[float]:
-    """Returns the seconds of the processor that calls take, the median of runs in turn."""
+    """Returns the seconds that calls take by a clock, the median of runs in turn."""
     times: list[list[float]] = [[] for _ in runs]
     for turn in range(repeats + 1):
         for taken, run in zip(times, runs, strict=True):

@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -152,10 +152,7 @@ def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
     return {"all": weights} | {f"no {t}": replace(weights, **{t: 0.0}) for t in terms}
 
 
-DIFN_TERMS = (
-    *("structure", "gradient", "saliency"),
-    *("differences", "fidelity", "edges", "daylight"),
-)
+DIFN_TERMS = tuple(term.name for term in fields(DifnLossWeights))
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
 ALIKE = MrrnLossWeights(distance=1.0, similarity=100.0, reverse=20.0, smooth=0.5)
 KNOWN = MrrnLossWeights(distance=1.0, smooth=0.5)

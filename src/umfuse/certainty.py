@@ -9,21 +9,16 @@ nothing to compare, or all places look alike, nobody knows.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from umfuse import borders, filters, resampling
+from umfuse import borders, filters
 from umfuse.borders import Box
 from umfuse.picture import Picture
-from umfuse.resampling import Places
 from umfuse.search import features, likelihood
-
-Size: TypeAlias = tuple[int, int]
 
 HELD = 1024  # pixels of the long side of a visible picture that is held to be looked at, at most
 SIDE = 320  # pixels of the long side of what both pictures show, as it is compared
@@ -48,28 +43,17 @@ def held(visible: Picture) -> Tensor:
     return replace(visible, values=values, missing=None, alpha=None).luma
 
 
-def of(
-    infrared: Picture, visible: Tensor, content: Box | None, looks: Callable[[Size], Places]
-) -> Tensor:
+def of(registered: Tensor, visible: Tensor, valid: Tensor) -> Tensor:
     """Returns how certain the alignment of a pair is.
 
     Args:
-        infrared: The infrared image.
-        visible: `held` of the visible one.
-        content: Part of the infrared image between its bars; None without any.
-        looks: Returns which pixels of the infrared image a grid over the visible one looks at.
+        registered: ``(1, 1, h, w)`` in [0, 1], infrared on the grid of ``visible``.
+        visible: `held` of the visible image.
+        valid: ``(1, 1, h, w)`` bool, where there is infrared data.
 
     Returns:
-        ``(1, 1, h, w)`` in [0, 1] of the size of `visible`.
+        ``(1, 1, h, w)`` in [0, 1].
     """
-    visible, missing = visible.cpu(), infrared.missing
-    size = (visible.shape[-2], visible.shape[-1])
-    box = content or Box(0, 0, *infrared.size)
-    seen = looks(size).between(None, box)
-    valid = seen.inside(box.size)
-    if missing is not None:
-        valid &= ~resampling.hidden(borders.part(missing.cpu(), box), seen)
-    registered = resampling.sampled(borders.part(infrared.luma.cpu(), box), seen)
     found = torch.zeros_like(visible)
     frame = _frame(valid)
     if frame is None:

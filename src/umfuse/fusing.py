@@ -100,7 +100,7 @@ def _seen(difn: Difn, infrared: Tensor, grey: Tensor, weight: Tensor, means: Ten
     """
     if means is None:
         means = global_means(torch.lerp(grey, infrared, weight), grey)
-    return difn.look(infrared, grey)._replace(means=means)
+    return difn.look(infrared, grey, means)
 
 
 def _window(difn: Difn, pair: Tensor, seen: Seen) -> Tensor:

@@ -131,9 +131,10 @@ class Registration:
                 "this registration holds no images to compare: register them, with initial= if "
                 "you have this one already"
             )
-        found = certainty.of(
-            self._picture, self._visible, self.content, lambda grid: places(self, grid=grid)
-        )
+        box, visible = self.content or Box(0, 0, *self.infrared_size), self._visible.cpu()
+        looks = places(self, grid=(visible.shape[-2], visible.shape[-1])).between(None, box)
+        image = resampling.sampled(borders.part(self._picture.luma.cpu(), box), looks)
+        found = certainty.of(image, visible, _valid(looks, box, self._picture.missing))
         if found.shape[-2:] != self.visible_size:
             found = F.interpolate(found, self.visible_size, mode="bilinear")
             found *= torch.from_numpy(self.valid_mask)
@@ -159,10 +160,7 @@ class Registration:
         box = self.content or Box(0, 0, *self.infrared_size)
         missing = None if self._picture is None else self._picture.missing
         looks = places(self, "cpu" if missing is None else missing.device).between(None, box)
-        valid = looks.inside(box.size)
-        if missing is not None:
-            valid &= ~resampling.hidden(borders.part(missing, box), looks)
-        return valid[0, 0].cpu().numpy()
+        return _valid(looks, box, missing)[0, 0].cpu().numpy()
 
     def tensor(self, device: torch.device | str = "cpu") -> Tensor:
         """Returns the coordinates as ``(1, 2, H, W)`` float32, for `umfuse.Umfuse.fuse`."""
@@ -326,6 +324,14 @@ def places(
         return geometry.project(transform, points)
 
     return Places(grid, part)
+
+
+def _valid(looks: Places, box: Box, missing: Tensor | None) -> Tensor:
+    """Returns where places between bars look at infrared data, ``(1, 1, h, w)`` bool."""
+    valid = looks.inside(box.size)
+    if missing is not None:
+        valid &= ~resampling.hidden(borders.part(missing.to(valid.device), box), looks)
+    return valid
 
 
 def _first(field: NDArray[np.float32]) -> Tensor:

@@ -102,26 +102,31 @@ class Difn(nn.Module):
                 nn.init.zeros_(parameter)
 
     @property
+    def stride(self) -> int:
+        """Side of the squares of pixels that the network takes together, 1 in the paper's."""
+        return self.config.shuffle if self.view is None else CELL
+
+    @property
     def radius(self) -> int:
         """How many pixels away an input pixel can change the output: 8 in the paper's network.
 
-        Beside what is `seen` of the whole images; rounded up to a multiple of `CELL` where the
-        network has a grid that tiles must keep to.
+        Beside what `look` has seen; rounded up to a multiple of `CELL` where the network has a
+        `stride`, to which tiles must keep.
         """
         around = 4 if self.config.interaction == "gated" else 1
         radius = (1 + self.config.dense_layers + around) * self.config.shuffle
-        on_grid = self.view is not None or self.config.shuffle > 1
-        return -(-radius // CELL) * CELL if on_grid else radius
+        return -(-radius // CELL) * CELL if self.stride > 1 else radius
 
-    def look(self, infrared: Tensor, visible: Tensor) -> Seen:
-        """Returns what tiles must know of the whole images, both ``(B, 1, H, W)``.
+    def look(self, infrared: Tensor, visible: Tensor, means: Tensor | None = None) -> Seen:
+        """Returns what tiles must know of the whole images.
 
         Args:
-            infrared: As in `forward`.
+            infrared: ``(B, 1, H, W)`` in [0, 1], like the next one.
             visible: See there.
+            means: ``(B, 2, 1, 1)``, what stands for `global_means`; None takes those.
         """
         view = None if self.view is None else self.view(infrared, visible)
-        return Seen(global_means(infrared, visible), view)
+        return Seen(global_means(infrared, visible) if means is None else means, view)
 
     def forward(self, infrared: Tensor, visible: Tensor, seen: Seen | None = None) -> Tensor:
         """Returns the fused luma.
@@ -146,32 +151,30 @@ class Difn(nn.Module):
                 "register the infrared image on the visible grid and pass luma"
             )
         height, width = visible.shape[-2:]
-        stride = self.config.shuffle if self.view is None else CELL
         if seen is None:
             seen = self.look(infrared, visible).around((slice(0, height), slice(0, width)), 0)
-        if stride > 1:
-            infrared, visible = (pad(image, stride, "replicate") for image in (infrared, visible))
-        raw: Tensor = self.tail(
-            self.interaction(
-                self.infrared(self._inputs(infrared, seen)),
-                self.visible(self._inputs(visible, seen)),
-            )
-        )
+        if self.stride > 1:
+            infrared, visible = (pad(one, self.stride, "replicate") for one in (infrared, visible))
+        features = self.interaction(*self._paths(infrared, visible, seen))
+        raw: Tensor = self.tail(features)
         if self.config.shuffle > 1:
             raw = F.pixel_shuffle(raw, self.config.shuffle)
         fused = self._output(raw, infrared, visible)
-        return crop(fused, height, width) if stride > 1 else fused
+        return crop(fused, height, width) if self.stride > 1 else fused
 
-    def _inputs(self, image: Tensor, seen: Seen) -> Tensor:
-        """Returns what a path sees: the image and, beside it, what was seen of the whole ones."""
+    def _paths(self, infrared: Tensor, visible: Tensor, seen: Seen) -> tuple[Tensor, Tensor]:
+        """Returns the features of both images, each beside what was seen of the whole ones."""
         step = self.config.shuffle
-        inputs = [F.pixel_unshuffle(image, step) if step > 1 else image]
-        size = inputs[0].shape[-2:]
+        if step > 1:
+            infrared, visible = (F.pixel_unshuffle(one, step) for one in (infrared, visible))
+        beside: list[Tensor] = []
         if self.config.global_means:
-            inputs.append(seen.means.to(image.dtype).expand(-1, -1, *size))
+            beside.append(seen.means.to(visible.dtype).expand(-1, -1, *visible.shape[-2:]))
         if seen.view is not None:
-            inputs.append(_enlarged(seen.view, CELL // step).to(image.dtype))
-        return torch.cat(inputs, 1) if len(inputs) > 1 else inputs[0]
+            beside.append(_enlarged(seen.view, CELL // step).to(visible.dtype))
+        if beside:
+            infrared, visible = (torch.cat((one, *beside), 1) for one in (infrared, visible))
+        return self.infrared(infrared), self.visible(visible)
 
     def _output(self, raw: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         if self.config.output == "tanh":

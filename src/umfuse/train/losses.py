@@ -121,8 +121,7 @@ def differences(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: ``(B, 1, H, W)`` in [0, 1].
         visible: ``(B, 1, H, W)`` in [0, 1].
     """
-    images = (precise(image).clamp(0, 1) for image in (fused, infrared, visible))
-    return 2 - metrics.scd(*images).mean().to(precise(fused).dtype)
+    return 2 - metrics.scd(*_clipped(fused, infrared, visible)).mean().to(precise(fused).dtype)
 
 
 def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -136,8 +135,7 @@ def fidelity(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: See there.
         visible: See there.
     """
-    images = (precise(image).clamp(0, 1) for image in (fused, infrared, visible))
-    kept = vif_of_each(*images)
+    kept = vif_of_each(*_clipped(fused, infrared, visible))
     # Not from 0: the root has no slope there.
     return 2 - (kept + 1e-3).sqrt().mean(0).sum().to(precise(fused).dtype)
 
@@ -152,8 +150,7 @@ def edges(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
         infrared: See there.
         visible: See there.
     """
-    images = (precise(image).clamp(0, 1) for image in (fused, infrared, visible))
-    return 1 - metrics.qabf(*images).mean().to(precise(fused).dtype)
+    return 1 - metrics.qabf(*_clipped(fused, infrared, visible)).mean().to(precise(fused).dtype)
 
 
 def daylight(fused: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
@@ -182,6 +179,11 @@ def bright_and_empty(infrared: Tensor, visible: Tensor) -> Tensor:
     means, deviations = zip(*(_local(precise(one)) for one in (infrared, visible)), strict=True)
     empty = (1 - torch.maximum(*deviations) / 0.06).clamp_min(0)
     return empty * ((means[1] - 0.5) / 0.2).clamp(0, 1) * (means[1] > means[0])
+
+
+def _clipped(*images: Tensor) -> tuple[Tensor, ...]:
+    """Returns images as they may be measured."""
+    return tuple(precise(image).clamp(0, 1) for image in images)
 
 
 def _local(image: Tensor) -> tuple[Tensor, Tensor]:
