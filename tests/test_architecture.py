@@ -18,6 +18,7 @@ MAY_IMPORT = {
         *("registration", "search", "sources", "weights"),
     },
     "card": set(),
+    "chroma": set(),
     "certainty": {"picture", "resampling", "search"},
     "cli": {
         *("__init__", "api", "cli", "demo", "draw", "evaluate", "images", "pipeline", "train"),
@@ -41,7 +42,7 @@ MAY_IMPORT = {
     "networks": {"networks"},
     "pairing": set(),
     "config": {"networks"},
-    "picture": {"files"},
+    "picture": {"chroma", "files"},
     "pipeline": {
         *("config", "devices", "fusing", "networks", "pretrained", "resampling", "search"),
     },

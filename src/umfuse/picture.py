@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import dtypes, filters, tiles
+from umfuse import chroma, dtypes, filters, tiles
 from umfuse.dtypes import DType
 from umfuse.files import NOTHING, Array, Metadata, declare_nodata, save
 
@@ -161,8 +161,9 @@ class Picture:
         """A new luma with this picture's own colour -> the kind and dtype that came in.
 
         The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
-        Colours that would leave the gamut fade until they fit: luma and hue stay. Pixels of this
-        picture without data stay without, and its opacity stays.
+        Colours that would leave the gamut fade until they fit: luma and hue stay. Noise of colours,
+        as at night, goes where the luma changes (`umfuse.chroma`). Pixels of this picture without
+        data stay without, and its opacity stays.
 
         Args:
             luma: Brightness in [0, 1] on the grid of this picture, (B, 1, H, W).
@@ -179,10 +180,13 @@ class Picture:
                 "resample it to the grid of this picture first"
             )
 
+        def given(rows: slice) -> Tensor:
+            return luma[:, :, rows].detach().to(self.values.device, torch.float32).clamp(0, 1)
+
         def band(rows: slice) -> Tensor:
-            unit = luma[:, :, rows].detach().to(self.values.device, torch.float32).clamp(0, 1)
+            unit = given(rows)
             if self.channels > 1:
-                colour = self._unit(rows) - self.luma[:, :, rows]
+                colour = self._colour(rows, given)
                 room = torch.where(colour > 0, 1 - unit, unit)
                 share = (room / colour.abs().clamp_min(1e-9)).amin(1, keepdim=True).clamp_max(1)
                 unit = unit + share * colour
@@ -193,9 +197,25 @@ class Picture:
 
         return self._given(band, luma, self.missing)
 
-    def _unit(self, rows: slice = slice(None)) -> Tensor:
-        """Returns some rows, or all, with the ends of the range as 0 and 1."""
-        return (self.values[:, :, rows] - self.low).div_(self.span).clamp_(0, 1)
+    def _colour(self, rows: slice, luma: Callable[[slice], Tensor]) -> Tensor:
+        """Returns how some rows of RGB differ from their luma, without noise under another luma."""
+        if not chroma.share(self._noise):
+            return self._unit(rows) - self.luma[:, :, rows]
+        first = max(0, rows.start - 2 * chroma.RADIUS)
+        more = slice(first, min(self.size[0], rows.stop + 2 * chroma.RADIUS))
+        own = self.luma[:, :, more]
+        colour = chroma.denoised(self._unit(more) - own, self._noise, luma(more) - own)
+        return colour[:, :, rows.start - first : rows.stop - first]
+
+    @cached_property
+    def _noise(self) -> float:
+        """Standard deviation of the noise of the colours, as a part of the range."""
+        unit = self._unit(*chroma.middle(self.size))
+        return chroma.noise(unit - filters.luma(unit))
+
+    def _unit(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
+        """Returns a part, or all, with the ends of the range as 0 and 1."""
+        return (self.values[:, :, rows, columns] - self.low).div_(self.span).clamp_(0, 1)
 
     def _given(
         self, band: Callable[[slice], Tensor], like: Tensor, missing: Tensor | None
