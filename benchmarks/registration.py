@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from benchmarks import data, methods
+from benchmarks import data, matchers, methods
 from torch import Tensor
 
 import umfuse
@@ -247,10 +247,20 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cases that hold this text, such as raw")
     parser.add_argument("--method", default="", help="methods that hold this text, such as umfuse")
     parser.add_argument("--results", type=named, action="append", default=[], metavar="NAME=FOLDER")
+    parser.add_argument(
+        "--matcher",
+        type=matchers.named,
+        action="append",
+        default=[],
+        metavar="LIBRARY:NAME",
+        help="another row, such as vismatch:xoftr; without --method only these",
+    )
     data.page_option(parser)
     arguments = parser.parse_args()
     data.root()
-    aligners = chosen(umfuse.load(arguments.weights, device="cpu"), arguments.method)
+    method = arguments.method or ("misaligned input" if arguments.matcher else "")
+    aligners = chosen(umfuse.load(arguments.weights, device="cpu"), method)
+    aligners |= {name: methods.by_transform(find) for name, find in arguments.matcher}
     for case, samples in cases().items():
         if arguments.only in case:
             results = {name: folder / case for name, folder in arguments.results}
@@ -258,7 +268,7 @@ def main() -> None:
             found = measure(some, aligners, results)
             pairs = len(found["misaligned input"].errors)
             print(f"{case}, {pairs} pairs")
-            some = bool(arguments.method)
+            some = bool(method)
             data.report(arguments, case, head(case), rows(case, found), some=some)
 
 

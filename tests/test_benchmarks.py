@@ -89,6 +89,53 @@ def test_registration_measures_the_raw_pair_against_its_homography(scene, tmp_pa
     assert float(table["umfuse"][column]) < 0.5 * expected
 
 
+VISMATCH = """
+import json
+import numpy as np
+
+def get_matcher(name, device):
+    truth = np.array(json.load(open(name))["one"]["H"])
+    def find(infrared, visible):
+        assert infrared.shape[0] == visible.shape[0] == 3
+        height, width = visible.shape[1:]
+        y, x = np.mgrid[4 : height - 4 : 12, 4 : width - 4 : 12].reshape(2, -1)
+        scale = np.array([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]])  # twice as large as known
+        there = truth @ scale @ np.stack([x, y, np.ones(len(x))])
+        return {
+            "matched_kpts0": (there[:2] / there[2]).T,
+            "matched_kpts1": np.stack([x, y], 1),
+            "matched_confidences": np.ones(len(x)),
+        }
+    return find
+"""
+
+
+def test_a_matcher_of_a_library_becomes_a_row(scene, tmp_path):
+    folder, _ = scene
+    (tmp_path / "vismatch.py").write_text(VISMATCH)
+    name = f"vismatch:{folder / 'test' / 'roadscene' / 'homography.json'}"
+    table = rows(
+        folder, tmp_path, *("benchmarks.registration", "--only", "raw-test"), "--matcher", name
+    )
+    assert set(table) == {"misaligned input", name}
+    assert float(table[name]["error, px: median"]) < 0.05
+
+
+def test_a_library_without_an_example_is_refused(scene, tmp_path):
+    done = run(scene[0], tmp_path, *("benchmarks.registration", "--matcher", "nothing:xoftr"))
+    assert done.returncode == 2
+    assert "expected LIBRARY:NAME, one of vismatch, transformers" in done.stderr
+
+
+def test_noise_through_an_average_is_halved_and_less_reaches_the_fused_image(scene, tmp_path):
+    table = rows(scene[0], tmp_path, "benchmarks.noise")
+    kinds = [name for name in table["average"] if name != "method"]
+    assert len(kinds) == 9
+    for kind in kinds:
+        assert float(table["average"][kind]) == pytest.approx(0.5, abs=0.01)
+        assert float(table["umfuse"][kind]) < float(table["Laplacian pyramid"][kind])
+
+
 def test_registration_compares_methods_on_a_protocol_and_joins_results(scene, tmp_path):
     data, _ = scene
     case = tmp_path / "theirs" / "paper-tno-256"

@@ -24,7 +24,7 @@ def test_white_noise_is_no_stronger_than_is_said_and_as_strong_through_its_grain
     for grain in (0.0, 1.0):
         strength = drawn(SensorNoise(often=1.0, white=0.05, grain=grain)).std((1, 2, 3))
         assert strength.max() < 0.055
-        assert strength.max() > 0.04
+        assert strength.min() > 0.02
 
 
 def test_grain_makes_neighbours_alike():
@@ -40,8 +40,9 @@ def test_stripes_run_through_the_image():
     rows = noise - noise.mean(2, keepdim=True)
     left = (rows - rows.mean(3, keepdim=True)).abs().amax((1, 2, 3))
     assert left.max() < 1e-5  # nothing but columns and rows
-    across = rows.abs().amax((1, 2, 3)) > 1e-4
-    assert 0.2 < across.float().mean() < 0.8  # rows in half of them
+    striped, across = (one.abs().amax((1, 2, 3)) > 1e-4 for one in (noise, rows))
+    assert 0.3 < striped.float().mean() < 0.7
+    assert 0.1 < across.float().mean() < 0.5  # rows in half of those with stripes
 
 
 def test_values_stay_in_their_range():
