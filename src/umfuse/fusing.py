@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from umfuse import resampling, search, tiles
+from umfuse import noise, resampling, search, tiles
 from umfuse.networks import Difn
 from umfuse.networks.difn import Seen, global_means
 from umfuse.resampling import Places, Sampler
@@ -37,6 +37,7 @@ def whole(
         missing: See there.
         means: See there.
     """
+    infrared, registered = _without_noise(infrared, registered)
     if registered is None:
         registered, _ = resampling.resample(infrared, coordinates)
     size = (infrared.shape[-2], infrared.shape[-1])
@@ -69,6 +70,7 @@ def tiled(
         missing: See there.
         means: See there.
     """
+    infrared, registered = _without_noise(infrared, registered)
     size = (infrared.shape[-2], infrared.shape[-1])
     shows, ends = _shows_something(infrared), places.ends(size)
     steps = places.steps()
@@ -90,6 +92,17 @@ def tiled(
             grey[part], _window(difn, pair, seen.around(window, difn.radius)), weight[part]
         )
     return fused
+
+
+def _without_noise(infrared: Tensor, registered: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Returns images without the noise of their sensor; registered ones only where they had none.
+
+    A graph that is exported knows no sensor: there they stay.
+    """
+    if resampling.exporting():
+        return infrared, registered
+    clean = noise.without_noise(infrared)
+    return clean, registered if clean is infrared else None
 
 
 def _seen(difn: Difn, infrared: Tensor, grey: Tensor, weight: Tensor, means: Tensor | None) -> Seen:

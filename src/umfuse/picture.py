@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from umfuse import chroma, dtypes, filters, tiles
+from umfuse import dtypes, filters, noise, tiles
 from umfuse.dtypes import DType
 from umfuse.files import NOTHING, Array, Metadata, declare_nodata, save
 
@@ -162,7 +162,7 @@ class Picture:
 
         The range is undone: 0 becomes `low` and 1 becomes `low + span` in the units of the input.
         Colours that would leave the gamut fade until they fit: luma and hue stay. Noise of colours,
-        as at night, goes where the luma changes (`umfuse.chroma`). Pixels of this picture without
+        as at night, goes where the luma changes (`umfuse.noise`). Pixels of this picture without
         data stay without, and its opacity stays.
 
         Args:
@@ -199,19 +199,20 @@ class Picture:
 
     def _colour(self, rows: slice, luma: Callable[[slice], Tensor]) -> Tensor:
         """Returns how some rows of RGB differ from their luma, without noise under another luma."""
-        if not chroma.share(self._noise):
+        if not self._noise:
             return self._unit(rows) - self.luma[:, :, rows]
-        first = max(0, rows.start - 2 * chroma.RADIUS)
-        more = slice(first, min(self.size[0], rows.stop + 2 * chroma.RADIUS))
+        first = max(0, rows.start - 2 * noise.COLOUR_RADIUS)
+        more = slice(first, min(self.size[0], rows.stop + 2 * noise.COLOUR_RADIUS))
         own = self.luma[:, :, more]
-        colour = chroma.denoised(self._unit(more) - own, self._noise, luma(more) - own)
+        colour = self._unit(more) - own
+        colour = noise.without_noise_of_colours(colour, self._noise, luma(more) - own)
         return colour[:, :, rows.start - first : rows.stop - first]
 
     @cached_property
     def _noise(self) -> float:
         """Standard deviation of the noise of the colours, as a part of the range."""
-        unit = self._unit(*chroma.middle(self.size))
-        return chroma.noise(unit - filters.luma(unit))
+        unit = self._unit(*noise.middle(self.size))
+        return noise.of_colours(unit - filters.luma(unit))
 
     def _unit(self, rows: slice = slice(None), columns: slice = slice(None)) -> Tensor:
         """Returns a part, or all, with the ends of the range as 0 and 1."""

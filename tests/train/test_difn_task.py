@@ -3,8 +3,7 @@ from tiny_tasks import difn_task
 
 from umfuse.filters import luma
 from umfuse.train import losses
-from umfuse.train.augment import SensorNoise
-from umfuse.train.tasks import DifnLossWeights, DifnNoise, DifnTask
+from umfuse.train.tasks import DifnLossWeights
 
 NAMES = (
     *("structure", "gradient", "saliency"),
@@ -44,29 +43,3 @@ def test_terms_that_do_not_weigh_are_not_computed(batch, monkeypatch):
         monkeypatch.setattr(losses, name, computed)
     parts = difn_task(DifnLossWeights(**dict.fromkeys(NAMES[3:], 0.0)))(batch)
     assert all(parts[name] == 0 for name in NAMES[3:])
-
-
-class Shown(torch.nn.Module):
-    """Gives back the mean of what it is shown, and keeps it."""
-
-    def forward(self, infrared, visible):
-        self.images = (infrared, visible)
-        return (infrared + visible) / 2
-
-
-def test_the_network_sees_noise_that_the_loss_does_not(batch, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        losses, "structure", lambda *images: seen.extend(images) or images[0].mean()
-    )
-    network = Shown()
-    noise = SensorNoise(often=1.0, white=0.2, stripes=0.1)
-    DifnTask(network, WEIGHTS, DifnNoise(infrared=noise))(batch)
-    assert torch.equal(seen[1], batch["infrared"])
-    assert torch.equal(seen[2], luma(batch["visible"]))
-    assert not torch.equal(network.images[0], batch["infrared"])
-    assert torch.equal(network.images[1], luma(batch["visible"]))
-    assert torch.equal(seen[0], sum(network.images) / 2)
-    first = network.images[0]
-    DifnTask(network, WEIGHTS, DifnNoise(infrared=noise))(batch)
-    assert torch.equal(first, network.images[0])

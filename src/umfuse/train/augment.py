@@ -61,43 +61,6 @@ class Photometric:
         return image.clamp(0, 1)
 
 
-@dataclass(frozen=True)
-class SensorNoise:
-    """What a sensor adds that is not of the scene. Zeros add nothing.
-
-    It is strong wherever it is: at least half of what is said, so that who learns to leave it out
-    does not take the fine texture of every image for noise.
-
-    Attributes:
-        often: How often an image has any.
-        white: Largest standard deviation of what differs from pixel to pixel.
-        grain: Largest sigma of the Gaussian that has blurred it, pixels; it stays as strong.
-        stripes: Largest standard deviation of what differs from column to column, and in half of
-            the images from row to row: the fixed pattern of microbolometers. In half of the noisy
-            images.
-    """
-
-    often: float = 0.0
-    white: float = 0.0
-    grain: float = 0.0
-    stripes: float = 0.0
-
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns an image ``(C, H, W)`` with noise, in [0, 1]."""
-        draws = torch.rand(6, generator=generator)
-        often, white, grain, stripes, rows, pattern = (float(draw) for draw in draws)
-        if often >= self.often:
-            return image
-        noise = _blur(torch.randn(image.shape, generator=generator), grain * self.grain)
-        noise = noise * ((1 + white) / 2 * self.white / noise.std().clamp_min(1e-6))
-        if pattern < 0.5:
-            lines = torch.randn(1, 1, image.shape[2], generator=generator)
-            if rows < 0.5:
-                lines = lines + torch.randn(1, image.shape[1], 1, generator=generator)
-            noise = noise + (1 + stripes) / 2 * self.stripes * lines
-        return (image + noise.to(image)).clamp(0, 1)
-
-
 def _curve(image: Tensor, generator: torch.Generator) -> Tensor:
     """Sends grey levels through a line with 3 to 6 random knots over their range."""
     knots = int(torch.randint(3, 7, (), generator=generator))

@@ -20,7 +20,6 @@ from umfuse.train.tasks import (
     CpstnLossWeights,
     CpstnTask,
     DifnLossWeights,
-    DifnNoise,
     DifnTask,
     JointLossWeights,
     JointTask,
@@ -67,15 +66,13 @@ class DifnRecipe(Recipe):
 
     Attributes:
         weights: Of the terms of the loss.
-        noise: What it learns to leave out.
     """
 
     weights: DifnLossWeights = field(default_factory=DifnLossWeights)
-    noise: DifnNoise = field(default_factory=DifnNoise)
 
     @override
     def task(self, model: Umfuse, features: Perceptual | None = None) -> DifnTask:
-        return DifnTask(copy.deepcopy(model.difn), self.weights, self.noise)
+        return DifnTask(copy.deepcopy(model.difn), self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)

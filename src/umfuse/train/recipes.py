@@ -14,12 +14,12 @@ from types import MappingProxyType
 
 from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig, DifnConfig, MatcherConfig
-from umfuse.train.augment import Photometric, SensorNoise
+from umfuse.train.augment import Photometric
 from umfuse.train.config import TrainConfig
 from umfuse.train.crops import CropConfig
 from umfuse.train.deform import DeformConfig
 from umfuse.train.recipe import CpstnRecipe, DifnRecipe, JointRecipe, MrrnRecipe, Recipe
-from umfuse.train.tasks import CpstnLossWeights, DifnLossWeights, DifnNoise, MrrnLossWeights
+from umfuse.train.tasks import CpstnLossWeights, DifnLossWeights, MrrnLossWeights
 
 MODELS: Mapping[str, UmfuseConfig] = MappingProxyType(
     {
@@ -121,15 +121,9 @@ _RESIDUE = DeformConfig(
     cell=(0.12, 0.4),
     zero=0.08,
 )
-# As strong as that of small microbolometers and of cameras at night; most crops have none.
-_NOISE = DifnNoise(
-    infrared=SensorNoise(often=0.35, white=0.05, grain=0.6, stripes=0.03),
-    visible=SensorNoise(often=0.25, white=0.05, grain=0.6),
-)
 _FUSION = DifnRecipe(
-    noise=_NOISE,
     crops=CropConfig(size=(160, 160), scale=(0.4, 1.0), infrared=_GREYS, visible=_GREYS),
-    training=TrainConfig(steps=1200, batch=8, lr=2e-3),
+    training=TrainConfig(steps=1000, batch=8, lr=2e-3),
 )
 _TRANSLATION = CpstnRecipe(
     crops=CropConfig(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from umfuse.train.tasks.common import Task
 from umfuse.train.tasks.cpstn import CpstnLossWeights, CpstnTask
-from umfuse.train.tasks.difn import DifnLossWeights, DifnNoise, DifnTask
+from umfuse.train.tasks.difn import DifnLossWeights, DifnTask
 from umfuse.train.tasks.joint import JointLossWeights, JointTask
 from umfuse.train.tasks.mrrn import MrrnLossWeights, MrrnTask
 
@@ -17,7 +17,6 @@ __all__ = [
     "CpstnLossWeights",
     "CpstnTask",
     "DifnLossWeights",
-    "DifnNoise",
     "DifnTask",
     "JointLossWeights",
     "JointTask",

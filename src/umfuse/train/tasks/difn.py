@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from umfuse.filters import luma
 from umfuse.networks import Difn
 from umfuse.train import losses
-from umfuse.train.augment import SensorNoise
-from umfuse.train.tasks.common import Task, randomness, total
+from umfuse.train.tasks.common import Task, total
 from umfuse.train.types import Batch, Parts
 
 
@@ -43,19 +41,6 @@ class DifnLossWeights:
     daylight: float = 100.0
 
 
-@dataclass(frozen=True)
-class DifnNoise:
-    """What the network sees of the two images that is not to reach the fused one.
-
-    Attributes:
-        infrared: Of the infrared image.
-        visible: Of the luma of the visible one.
-    """
-
-    infrared: SensorNoise = field(default_factory=SensorNoise)
-    visible: SensorNoise = field(default_factory=SensorNoise)
-
-
 class DifnTask(Task):
     """Trains the fusion of registered pairs by L_fus, Eq. 16 to 19.
 
@@ -65,19 +50,12 @@ class DifnTask(Task):
     Args:
         network: Trained in place.
         weights: Of the terms.
-        noise: Added to what the network sees; the loss compares with the images without.
     """
 
-    def __init__(
-        self,
-        network: Difn,
-        weights: DifnLossWeights | None = None,
-        noise: DifnNoise | None = None,
-    ) -> None:
+    def __init__(self, network: Difn, weights: DifnLossWeights | None = None) -> None:
         super().__init__()
         self.network = network
         self.weights = weights or DifnLossWeights()
-        self.noise = noise or DifnNoise()
 
     @property
     @override
@@ -90,23 +68,12 @@ class DifnTask(Task):
 
         Those that are not the paper's are 0 where they do not weigh.
         """
-        generator, grey = randomness(batch), luma(batch["visible"])
-        parts = self.terms(batch["infrared"], grey, generator)
+        parts = self.terms(batch["infrared"], luma(batch["visible"]))
         return {"loss": total(parts, self.weights), **parts}
 
-    def terms(self, infrared: Tensor, visible: Tensor, generator: torch.Generator) -> Parts:
-        """Returns the parts of the loss for a registered pair.
-
-        Args:
-            infrared: ``(B, 1, H, W)``.
-            visible: ``(B, 1, H, W)``, its luma.
-            generator: Of the noise.
-        """
-        noisy = (
-            torch.stack([noise(one, generator) for one in image])
-            for noise, image in ((self.noise.infrared, infrared), (self.noise.visible, visible))
-        )
-        fused: Tensor = self.network(*noisy)
+    def terms(self, infrared: Tensor, visible: Tensor) -> Parts:
+        """Returns the parts of the loss for a registered pair, both ``(B, 1, H, W)``."""
+        fused: Tensor = self.network(infrared, visible)
         images = (fused, infrared, visible)
         parts = {
             "structure": losses.structure(*images),

@@ -88,7 +88,7 @@ class JointTask(Task):
         parts = {
             "cpstn": translated,
             "mrrn": registered.parts,
-            "difn": self.difn.terms(registered.infrared, grey[..., rows, columns], generator),
+            "difn": self.difn.terms(registered.infrared, grey[..., rows, columns]),
         }
         sums = {name: total(parts[name], getattr(self, name).weights) for name in parts}
         named = {f"{name}_{part}": v for name, group in parts.items() for part, v in group.items()}
