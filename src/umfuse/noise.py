@@ -16,7 +16,7 @@ from umfuse.filters import precise
 COLOUR_RADIUS = 5  # pixels, of the windows in which colour is compared; of grey levels 2
 _GREY_RADIUS = 2
 _GREYS, _LINES, _COLOURS = (2.0, 3.0), (2.0, 3.0), (1.0, 2.0)  # of 255: all above is taken away
-_CHANGE = 0.02  # of the range: where the luma changes by that, noise of colour goes
+_CHANGE = 0.02  # of the range: where the luma changes by that around, noise of colour goes
 _AREA = 1024  # side in pixels of the middle of a picture, where noise of colour is measured
 _BLOCK = 16  # pixels; a fifth of such blocks show noise and little else
 _NEIGHBOURS = 4  # on each side, that a line is compared with
@@ -103,7 +103,9 @@ def without_noise_of_colours(colour: Tensor, level: float, change: Tensor) -> Te
     """
     colour, change = precise(colour), precise(change)
     levels = colour.new_full((len(colour),), level)
-    weight = (filters.box(change.abs(), COLOUR_RADIUS) / _CHANGE).clamp(0, 1) * (change != 0)
+    # Much around, and something here: beside a place without infrared data the picture goes on.
+    around, here = (filters.box(change.abs(), radius) for radius in (COLOUR_RADIUS, 1))
+    weight = (around / _CHANGE).clamp(0, 1) * (255 * here).clamp(0, 1) * (change != 0)
     share = _share(levels, _COLOURS)[:, None, None, None]
     return torch.lerp(colour, _smooth(colour, levels, COLOUR_RADIUS), share * weight)
 
