@@ -1,6 +1,7 @@
-"""A rendered street, or land from above, seen by a visible and a thermal camera that are not aligned, with exact truth.
+"""A rendered scene, seen by a visible and a thermal camera that are not aligned, with exact truth.
 
-A development tool, the data of the tests and of `umfuse demo`: ``python -m benchmarks.scenes``.
+A street, the data of the tests and of `umfuse demo`: ``python -m benchmarks.scenes``; or land from
+above, that fine-tuning is measured on. A development tool.
 
 One canvas holds what the world looks like and how warm it is. Each camera samples that canvas
 through its own geometry, so the map from visible to infrared pixels is known exactly. Everything is

@@ -1,75 +1,49 @@
-"""Farmland straight from above, as a drone sees it: fields, roads, roofs, trees and a pond.
-
-A surface is told by its colour, by how far the sun warms it above the air, and by how far a clear
-sky cools it, so that the order of the temperatures differs between noon, dusk and night: bare soil
-and roads are warm by day, water by night, and polished metal shows the cold of the sky at any hour.
-"""
+"""Farmland straight from above, as a drone sees it: fields, roads, roofs, trees and a pond."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import replace
 
 import numpy as np
 from benchmarks.scenes.canvas import Canvas, Color, Material, Point
+from benchmarks.scenes.land import Land, Surface, bar, blob, box, on
 from benchmarks.scenes.world import PAINTS, mix, steps, times
 
-_REACH = 1.3  # of the world from its middle, in heights of the frame: all that a canvas shows
-
-
-@dataclass(frozen=True)
-class _Surface:
-    """A kind of ground or roof.
-
-    Attributes:
-        color: In full light.
-        gain: By how many °C it is warmer than the air in full sun.
-        cooling: By how many °C it looks colder than the air under a clear sky without sun.
-        material: Its texture.
-    """
-
-    color: Color
-    gain: float
-    cooling: float
-    material: Material = Material.SMOOTH
-
-
-_GRASS = _Surface((104, 126, 66), 5, 5, Material.GRASS)
-_SOIL = _Surface((124, 98, 74), 15, 1, Material.CONCRETE)
-_GRAVEL = _Surface((168, 158, 138), 13, -1, Material.CONCRETE)
-_ASPHALT = _Surface((92, 92, 96), 19, -4, Material.ASPHALT)
-_CONCRETE = _Surface((176, 174, 168), 11, -2, Material.CONCRETE)
-_WATER = _Surface((54, 74, 82), -2, -6)
-_LEAVES = _Surface((74, 100, 48), 1.5, 1, Material.LEAVES)
-_METAL = _Surface((186, 190, 194), -6, 15)
-_PANEL = _Surface((34, 42, 66), 22, 9, Material.GLASS)
-_GLASS = _Surface((120, 136, 150), -2, 8, Material.GLASS)
-_WHITE = _Surface((226, 226, 220), 15, -2)
+_GRASS = Surface((104, 126, 66), 5, 5, Material.GRASS)
+_SOIL = Surface((124, 98, 74), 15, 1, Material.CONCRETE)
+_GRAVEL = Surface((168, 158, 138), 13, -1, Material.CONCRETE)
+_ASPHALT = Surface((92, 92, 96), 19, -4, Material.ASPHALT)
+_CONCRETE = Surface((176, 174, 168), 11, -2, Material.CONCRETE)
+_WATER = Surface((54, 74, 82), -2, -6)
+_LEAVES = Surface((74, 100, 48), 1.5, 1, Material.LEAVES)
+_METAL = Surface((186, 190, 194), -6, 15)
+_PANEL = Surface((34, 42, 66), 22, 9, Material.GLASS)
+_GLASS = Surface((120, 136, 150), -2, 8, Material.GLASS)
+_WHITE = Surface((226, 226, 220), 15, -2)
 _FIELDS = (
     _GRASS,
     _SOIL,
-    _Surface((96, 76, 58), 9, 0.5, Material.CONCRETE),  # wet
-    _Surface((196, 172, 104), 10, 4, Material.GRASS),  # ripe
-    _Surface((76, 118, 58), 2, 3, Material.LEAVES),  # growing
-    _Surface((206, 190, 78), 3, 3, Material.LEAVES),  # in flower
+    Surface((96, 76, 58), 9, 0.5, Material.CONCRETE),  # wet
+    Surface((196, 172, 104), 10, 4, Material.GRASS),  # ripe
+    Surface((76, 118, 58), 2, 3, Material.LEAVES),  # growing
+    Surface((206, 190, 78), 3, 3, Material.LEAVES),  # in flower
 )
 _ROOFS = (
-    _Surface((158, 86, 62), 20, 4, Material.FACADE),
-    _Surface((128, 66, 54), 21, 4, Material.FACADE),
-    _Surface((88, 90, 98), 24, 6, Material.FACADE),
-    _Surface((150, 140, 124), 16, 5, Material.FACADE),
+    Surface((158, 86, 62), 20, 4, Material.FACADE),
+    Surface((128, 66, 54), 21, 4, Material.FACADE),
+    Surface((88, 90, 98), 24, 6, Material.FACADE),
+    Surface((150, 140, 124), 16, 5, Material.FACADE),
 )
 
 
 def draw(canvas: Canvas, rng: np.random.Generator, night: bool) -> None:
     """Draws everything, from the ground up."""
-    land = _Land(canvas, rng, night)
+    land = Land(canvas, rng, night)
     _fields(land)
     _pond(land)
-    road = _road(land)
     _pipe(land)
+    road = _road(land)
     houses = _plots(land, road)
     trees = _trees(land, road)
     cars, people = _cars(land, road), _people(land, road)
@@ -83,132 +57,12 @@ def draw(canvas: Canvas, rng: np.random.Generator, night: bool) -> None:
         _house(land, at, half, angle, barn)
     for at, radius in trees:
         _tree(land, at, radius)
-    _wires(land, road)
+    _lamps(land, road)
 
 
-class _Land:
-    """The light and the weather over the land, and pens in metres for its canvas.
-
-    Numbers are taken from `rng` in a fixed order, whatever the hour, so that night shows the same
-    land.
-    """
-
-    def __init__(self, canvas: Canvas, rng: np.random.Generator, night: bool) -> None:
-        self.canvas = canvas
-        self.rng = rng
-        self.night = night
-        self.metres = float(rng.uniform(45, 85))  # that the height of the frame shows
-        self.reach = _REACH * self.metres
-        self.turn = float(rng.uniform(0, 2 * math.pi))
-        sun, clear = rng.uniform(0.1, 1.0), rng.uniform(0.4, 1.0)
-        self.sun, self.clear = 0.0 if night else float(sun), float(clear)
-        self.air = 9.0 if night else 12.0 + 8.0 * self.sun
-        azimuth, tangent = rng.uniform(0, 2 * math.pi), rng.uniform(0.6, 1.7)
-        self.fall = (float(np.cos(azimuth) * tangent), float(np.sin(azimuth) * tangent))
-        self.shadows: list[list[Point]] = []
-
-    def place(self, point: Point) -> Point:
-        """Metres -> screen coordinates."""
-        cos, sin = math.cos(self.turn), math.sin(self.turn)
-        x, y = point[0] / self.metres, point[1] / self.metres
-        return cos * x - sin * y, sin * x + cos * y
-
-    def heat(self, surface: _Surface, lit: float = 1.0) -> float:
-        """How warm a surface looks that gets a part of the full sun."""
-        cold = (1 - self.sun) * self.clear * surface.cooling
-        return self.air + self.sun * surface.gain * lit - cold
-
-    def fill(
-        self,
-        points: Sequence[Point],
-        surface: _Surface,
-        tone: float = 1.0,
-        *,
-        warmer: float = 0.0,
-        lit: float = 1.0,
-        light: float = 0.0,
-    ) -> None:
-        """Fills a polygon with a surface, darker or brighter by `tone` and warmer than it is."""
-        self.canvas.polygon(
-            [self.place(point) for point in points],
-            times(surface.color, tone),
-            self.heat(surface, lit) + warmer,
-            surface.material,
-            light,
-        )
-
-    def line(
-        self,
-        points: Sequence[Point],
-        width: float,
-        surface: _Surface,
-        tone: float = 1.0,
-        warmer: float = 0.0,
-    ) -> None:
-        """Draws a line as wide as `width` along points."""
-        for start, end in pairwise(points):
-            self.fill(_bar(start, end, width), surface, tone, warmer=warmer)
-
-    def felt(self, points: Sequence[Point], warmer: float, surface: _Surface) -> None:
-        """Warms a polygon of a surface, whose looks stay."""
-        outline = [self.place(point) for point in points]
-        self.canvas.polygon(outline, None, self.heat(surface) + warmer)
-
-    def cast(self, outline: Sequence[Point], height: float) -> None:
-        """Lets a prism of that outline throw its shadow."""
-        dx, dy = (part * height for part in self.fall)
-        moved = [(x + dx, y + dy) for x, y in outline]
-        self.shadows.append([self.place(point) for point in moved])
-        for (a, b), (c, d) in zip(pairwise([*outline, outline[0]]), pairwise([*moved, moved[0]])):
-            self.shadows.append([self.place(point) for point in (a, b, d, c)])
-
-
-def _bar(start: Point, end: Point, width: float) -> list[Point]:
-    dx, dy = end[0] - start[0], end[1] - start[1]
-    length = math.hypot(dx, dy) or 1.0
-    x, y = -dy / length * width / 2, dx / length * width / 2
-    return [
-        (start[0] + x, start[1] + y),
-        (end[0] + x, end[1] + y),
-        (end[0] - x, end[1] - y),
-        (start[0] - x, start[1] - y),
-    ]
-
-
-def _box(at: Point, half: Point, angle: float, centre: Point = (0.0, 0.0)) -> list[Point]:
-    """A rectangle about a centre in the coordinates of a thing that lies somewhere, turned."""
-    (u, v), (a, b) = centre, half
-    return [_on(at, angle, (u + i * a, v + j * b)) for i, j in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-
-
-def _on(at: Point, angle: float, point: Point) -> Point:
-    cos, sin = math.cos(angle), math.sin(angle)
-    return at[0] + cos * point[0] - sin * point[1], at[1] + sin * point[0] + cos * point[1]
-
-
-def _blob(at: Point, radius: float, rng: np.random.Generator, rough: float = 0.18) -> list[Point]:
-    phases = rng.uniform(0, 6.28, 3)
-    return [
-        _on(
-            at,
-            t,
-            (
-                radius
-                * (
-                    1
-                    + rough
-                    * sum(math.sin((k + 2) * t + phase) / (k + 1) for k, phase in enumerate(phases))
-                ),
-                0.0,
-            ),
-        )
-        for t in steps(0, 2 * math.pi, math.pi / 24)
-    ]
-
-
-def _fields(land: _Land) -> None:
+def _fields(land: Land) -> None:
     reach = land.reach
-    land.fill(_box((0, 0), (reach, reach), 0), _GRASS)
+    land.fill(box((0, 0), (reach, reach), 0), _GRASS)
     parts = [(-reach, -reach, reach, reach)]
     while parts:
         left, top, right, bottom = parts.pop()
@@ -225,7 +79,7 @@ def _fields(land: _Land) -> None:
         _field(land, (left, top, right, bottom))
 
 
-def _field(land: _Land, bounds: tuple[float, float, float, float]) -> None:
+def _field(land: Land, bounds: tuple[float, float, float, float]) -> None:
     rng = np.random.default_rng(int(land.rng.integers(2**31)))
     kind = _FIELDS[int(rng.integers(len(_FIELDS)))]
     kind = replace(kind, color=times(kind.color, float(rng.uniform(0.88, 1.12))))
@@ -235,33 +89,33 @@ def _field(land: _Land, bounds: tuple[float, float, float, float]) -> None:
     half = ((right - left) / 2 - margin, (bottom - top) / 2 - margin)
     angle = 0.0 if half[0] > half[1] else math.pi / 2
     along, across = max(half), min(half)
-    land.fill(_box(at, (along, across), angle), kind)
+    land.fill(box(at, (along, across), angle), kind)
     for _ in range(int(rng.integers(1, 4))):  # moist or thin places
-        spot = _on(at, angle, (rng.uniform(-0.7, 0.7) * along, rng.uniform(-0.7, 0.7) * across))
+        spot = on(at, angle, (rng.uniform(-0.7, 0.7) * along, rng.uniform(-0.7, 0.7) * across))
         wet = float(rng.uniform(0.1, 0.25))
         radius = min(float(rng.uniform(2, 5)), across * 0.28)
-        land.fill(_blob(spot, radius, rng), kind, 1 - wet, warmer=-8 * wet * land.sun)
-    if kind is _GRASS or kind.color[1] > kind.color[0] * 1.15 and rng.random() < 0.4:
+        land.fill(blob(spot, radius, rng), kind, 1 - wet, warmer=-8 * wet * land.sun)
+    if kind is _GRASS or (kind.color[1] > kind.color[0] * 1.15 and rng.random() < 0.4):
         return
     row = float(rng.uniform(0.8, 2.2))
     deep = float(rng.uniform(0.1, 0.24))
     for v in steps(-across + row, across, row):  # a furrow's far side is darker, and less warmed
-        land.fill(_box(at, (along, row * 0.22), angle, (0, v)), kind, 1 - deep, lit=0.85)
+        land.fill(box(at, (along, row * 0.22), angle, (0, v)), kind, 1 - deep, lit=0.85)
     for v in steps(-across + 4, across - 1, float(rng.uniform(10, 16))):  # the tractor's tracks
         for wheel in (-0.9, 0.9):
-            land.fill(_box(at, (along, 0.25), angle, (0, v + wheel)), _SOIL, 0.95)
+            land.fill(box(at, (along, 0.25), angle, (0, v + wheel)), _SOIL, 0.95)
 
 
-def _pond(land: _Land) -> None:
+def _pond(land: Land) -> None:
     rng, far = land.rng, 0.62 * land.metres
     at = (float(rng.uniform(-far, far)), float(rng.uniform(-far, far)))
     radius = float(rng.uniform(0.06, 0.13)) * land.metres
     seed = int(rng.integers(2**31))
     for size, surface in ((1.16, _LEAVES), (1.07, _SOIL), (1.0, _WATER)):
-        land.fill(_blob(at, size * radius, np.random.default_rng(seed)), surface)
+        land.fill(blob(at, size * radius, np.random.default_rng(seed)), surface)
 
 
-def _road(land: _Land) -> list[Point]:
+def _road(land: Land) -> list[Point]:
     """Lays the road and a track that leaves it; returns the middle of the road."""
     rng, reach = land.rng, land.reach
     bend, phase = rng.uniform(0.01, 0.05) * land.metres, rng.uniform(0, 6.28)
@@ -288,15 +142,15 @@ def _road(land: _Land) -> list[Point]:
     for _ in range(6):  # repaired patches
         x, y = road[int(rng.integers(len(road)))]
         size = (float(rng.uniform(0.6, 2.0)), float(rng.uniform(0.4, 1.0)))
-        land.fill(_box((x, y + float(rng.uniform(-1.5, 1.5))), size, 0), _ASPHALT, 0.75, warmer=1)
+        land.fill(box((x, y + float(rng.uniform(-1.5, 1.5))), size, 0), _ASPHALT, 0.75, warmer=1)
     for x, y in road[4::9]:  # the warm covers of the sewer
-        land.fill(_blob((x, y - 1.2), 0.4, np.random.default_rng(0), 0.0), _ASPHALT, 0.8, warmer=4)
+        land.fill(blob((x, y - 1.2), 0.4, np.random.default_rng(0), 0.0), _ASPHALT, 0.8, warmer=4)
     for x, y in road[2::10]:
-        land.canvas.pool([land.place(p) for p in _blob((x, y), 7, np.random.default_rng(0))], 0.9)
+        land.canvas.pool([land.place(p) for p in blob((x, y), 7, np.random.default_rng(0))], 0.9)
     return road
 
 
-def _pipe(land: _Land) -> None:
+def _pipe(land: Land) -> None:
     """A buried heating pipe, only felt, and a pipe on supports, which both cameras see."""
     rng, far = land.rng, land.reach
     for buried in (True, False):
@@ -305,14 +159,14 @@ def _pipe(land: _Land) -> None:
         if rng.random() < 0.5:
             continue
         if buried:
-            land.felt(_bar(*ends, 0.9), 2.5, _GRASS)
+            land.felt(bar(*ends, 0.9), 2.5, _GRASS)
         else:
             land.line(ends, 0.6, _METAL, warmer=10)
             land.line(ends, 0.2, _METAL, 0.8, warmer=10)
-            land.cast(_bar(*ends, 0.6), 0.8)
+            land.cast(bar(*ends, 0.6), 0.8)
 
 
-def _plots(land: _Land, road: list[Point]) -> list[tuple[Point, Point, float, bool]]:
+def _plots(land: Land, road: list[Point]) -> list[tuple[Point, Point, float, bool]]:
     """Lays gardens and yards along the road; returns the buildings on them."""
     rng = land.rng
     houses: list[tuple[Point, Point, float, bool]] = []
@@ -327,27 +181,27 @@ def _plots(land: _Land, road: list[Point]) -> list[tuple[Point, Point, float, bo
             turned = angle + math.pi / 2 * float(rng.integers(2))
             if rng.random() < 0.62:
                 yard = _GRAVEL if barn else _GRASS
-                land.fill(_box(at, (wide / 2 - 0.5, deep / 2), angle), yard, 1.04)
+                land.fill(box(at, (wide / 2 - 0.5, deep / 2), angle), yard, 1.04)
                 drive = (at[0] + wide * 0.32, near[1])
                 land.line([drive, (drive[0], at[1])], 3.0, _CONCRETE if barn else _GRAVEL)
-                bed = _on(at, angle, (-wide * 0.3, side * deep * 0.33))
-                land.fill(_box(bed, (wide * 0.14, deep * 0.1), angle), _SOIL)
-                terrace = _on(at, angle, (0.0, side * (half[1] + 2)))
-                land.fill(_box(terrace, (3.2, 3.4), angle), _CONCRETE)
+                bed = on(at, angle, (-wide * 0.3, side * deep * 0.33))
+                land.fill(box(bed, (wide * 0.14, deep * 0.1), angle), _SOIL)
+                terrace = on(at, angle, (0.0, side * (half[1] + 2)))
+                land.fill(box(terrace, (3.2, 3.4), angle), _CONCRETE)
                 if barn:
                     half = (half[0] * 1.35, half[1] * 1.25)
                 houses.append((at, half, turned, barn))
-                land.cast(_box(at, half, turned), 5.0)
+                land.cast(box(at, half, turned), 5.0)
             x += wide + float(rng.choice([0.0, 4.0, 16.0]))
     return houses
 
 
-def _house(land: _Land, at: Point, half: Point, angle: float, barn: bool) -> None:
+def _house(land: Land, at: Point, half: Point, angle: float, barn: bool) -> None:
     rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
     along, across = half
     roof = _METAL if barn and rng.random() < 0.6 else _ROOFS[int(rng.integers(len(_ROOFS)))]
     roof = replace(roof, color=times(roof.color, float(rng.uniform(0.85, 1.15))))
-    land.fill(_box(at, (along + 0.2, across + 0.2), angle), _METAL, 0.8)  # gutters
+    land.fill(box(at, (along + 0.2, across + 0.2), angle), _METAL, 0.8)  # gutters
     for side in (-1, 1):
         lit = -(land.fall[0] * -math.sin(angle) + land.fall[1] * math.cos(angle)) * side
         tone = 1 + 0.28 * min(land.sun * 2, 1) * max(min(lit, 1), -1)
@@ -356,7 +210,7 @@ def _house(land: _Land, at: Point, half: Point, angle: float, barn: bool) -> Non
         def part(
             half: Point,
             centre: Point,
-            surface: _Surface,
+            surface: Surface,
             tint: float,
             warmer: float = 0.0,
             light: float = 0.0,
@@ -364,8 +218,8 @@ def _house(land: _Land, at: Point, half: Point, angle: float, barn: bool) -> Non
             tone: float = tone,
             warm: float = warm,
         ) -> None:
-            box = _box(at, half, angle, (centre[0], side * centre[1]))
-            land.fill(box, surface, tint * tone, lit=warm, warmer=warmer, light=light)
+            outline = box(at, half, angle, (centre[0], side * centre[1]))
+            land.fill(outline, surface, tint * tone, lit=warm, warmer=warmer, light=light)
 
         part((along, across / 2), (0, across / 2), roof, 1.0)
         course = 1.1 if roof.gain < 0 else 0.55
@@ -381,15 +235,15 @@ def _house(land: _Land, at: Point, half: Point, angle: float, barn: bool) -> Non
             for u in steps(-along * 0.7, along * 0.6, 1.75):
                 for v in (0.3, 0.68):
                     part((0.8, across * 0.17), (u + 0.8, across * v), _PANEL, 1.0)
-    land.line([_on(at, angle, (s * along, 0)) for s in (-1, 1)], 0.3, roof, 0.8, 1.5)
+    land.line([on(at, angle, (s * along, 0)) for s in (-1, 1)], 0.3, roof, 0.8, 1.5)
     for _ in range(int(rng.integers(1, 3))):
-        stack = _on(at, angle, (float(rng.uniform(-0.7, 0.7)) * along, across * 0.15))
-        land.fill(_box(stack, (0.42, 0.42), angle), _ROOFS[1], 0.9, warmer=3)
+        stack = on(at, angle, (float(rng.uniform(-0.7, 0.7)) * along, across * 0.15))
+        land.fill(box(stack, (0.42, 0.42), angle), _ROOFS[1], 0.9, warmer=3)
         warm = 22.0 if rng.random() < 0.5 else 4.0
-        land.fill(_box(stack, (0.22, 0.22), angle), _ASPHALT, 0.4, warmer=warm)
+        land.fill(box(stack, (0.22, 0.22), angle), _ASPHALT, 0.4, warmer=warm)
 
 
-def _trees(land: _Land, road: list[Point]) -> list[tuple[Point, float]]:
+def _trees(land: Land, road: list[Point]) -> list[tuple[Point, float]]:
     """Plants single trees, rows by the road and hedges; returns their crowns."""
     rng, reach = land.rng, land.reach
     crowns = [
@@ -401,7 +255,7 @@ def _trees(land: _Land, road: list[Point]) -> list[tuple[Point, float]]:
     for _ in range(int(rng.integers(3, 6))):
         start, angle = rng.uniform(-reach, reach, 2), float(rng.choice([0, math.pi / 2]))
         for u in steps(0, float(rng.uniform(15, 40)), 1.3):
-            at = _on((float(start[0]), float(start[1])), angle, (u, float(rng.uniform(-0.3, 0.3))))
+            at = on((float(start[0]), float(start[1])), angle, (u, float(rng.uniform(-0.3, 0.3))))
             crowns.append((at, float(rng.uniform(0.8, 1.3))))
     clear = [
         (at, radius)
@@ -409,17 +263,17 @@ def _trees(land: _Land, road: list[Point]) -> list[tuple[Point, float]]:
         if min(math.dist(at, point) for point in road) > 4.2 + radius / 2
     ]
     for at, radius in clear:
-        land.cast(_blob(at, radius * 0.9, np.random.default_rng(1)), 1.6 * radius)
+        land.cast(blob(at, radius * 0.9, np.random.default_rng(1)), 1.6 * radius)
     return clear
 
 
-def _tree(land: _Land, at: Point, radius: float) -> None:
+def _tree(land: Land, at: Point, radius: float) -> None:
     rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
     color = mix((66, 96, 46), (116, 118, 54), float(rng.random()))
     count = int(14 + 9 * radius**2)
     slope = math.hypot(*land.fall)
     for angle, far, part in rng.uniform((0, 0, 0), (2 * math.pi, 1, 1), (count, 3)):
-        spot = _on(at, float(angle), (radius * math.sqrt(far) * 0.92, 0))
+        spot = on(at, float(angle), (radius * math.sqrt(far) * 0.92, 0))
         # The side of the sun is lit; a leaf is as warm as the air, a gap in the crown as dark.
         toward = -sum(f * (s - a) for f, s, a in zip(land.fall, spot, at, strict=True))
         lit = toward / (slope * radius)
@@ -429,58 +283,58 @@ def _tree(land: _Land, at: Point, radius: float) -> None:
         land.canvas.ellipse(centre, (size, size), times(color, tone), heat, Material.LEAVES, 0.0)
 
 
-def _cars(land: _Land, road: list[Point]) -> list[tuple[float, float, float]]:
+def _cars(land: Land, road: list[Point]) -> list[tuple[float, float, float]]:
     """Puts cars on the road and beside it; their shadows are cast at once."""
     rng, cars = land.rng, list[tuple[float, float, float]]()
     for k in rng.permutation(len(road) - 1)[: int(rng.integers(5, 9))]:
         (x, y), (u, v) = road[k], road[k + 1]
         lane = float(rng.choice([-1.5, 1.5, -4.6]))
         cars.append((x, y + lane, math.atan2(v - y, u - x) + math.pi * (lane > 0)))
-        land.cast(_box((x, y + lane), (2.1, 0.85), cars[-1][2]), 1.2)
+        land.cast(box((x, y + lane), (2.1, 0.85), cars[-1][2]), 1.2)
     return cars
 
 
-def _car(land: _Land, at: Point, angle: float) -> None:
+def _car(land: Land, at: Point, angle: float) -> None:
     rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
     paint, running = PAINTS[int(rng.integers(len(PAINTS)))], bool(rng.random() < 0.6)
-    body = _Surface(paint, 24 * (1 - sum(paint) / 765), 7)
-    land.fill(_box(at, (2.15, 0.9), angle), body, 0.8)
-    land.fill(_box(at, (2.1, 0.82), angle), body)
-    land.fill(_box(at, (0.75, 0.78), angle, (1.3, 0)), body, 0.95, warmer=14.0 * running)
-    land.fill(_box(at, (1.35, 0.74), angle, (-0.45, 0)), _GLASS, 0.4)
-    land.fill(_box(at, (0.75, 0.72), angle, (-0.4, 0)), body, 1.06)
+    body = Surface(paint, 24 * (1 - sum(paint) / 765), 7)
+    land.fill(box(at, (2.15, 0.9), angle), body, 0.8)
+    land.fill(box(at, (2.1, 0.82), angle), body)
+    land.fill(box(at, (0.75, 0.78), angle, (1.3, 0)), body, 0.95, warmer=14.0 * running)
+    land.fill(box(at, (1.35, 0.74), angle, (-0.45, 0)), _GLASS, 0.4)
+    land.fill(box(at, (0.75, 0.72), angle, (-0.4, 0)), body, 1.06)
     for side in (-0.55, 0.55):
         shine = 0.9 if running and land.night else 0.0
-        land.fill(_box(at, (0.12, 0.18), angle, (2.05, side)), _WHITE, light=shine)
+        land.fill(box(at, (0.12, 0.18), angle, (2.05, side)), _WHITE, light=shine)
     if running:
-        beam = _box(at, (5, 1.6), angle, (7, 0))
+        beam = box(at, (5, 1.6), angle, (7, 0))
         land.canvas.pool([land.place(point) for point in beam], 0.8)
 
 
-def _people(land: _Land, road: list[Point]) -> list[Point]:
+def _people(land: Land, road: list[Point]) -> list[Point]:
     """Where people walk and cattle stands; their shadows are cast at once."""
     rng = land.rng
     people = [(x, y + 4.2) for x, y in road[3 :: int(rng.integers(7, 14))]]
     herd = rng.uniform(-0.6, 0.6, 2) * land.metres
     people += [(float(x), float(y)) for x, y in herd + rng.normal(0, 6, (8, 2))]
     for at in people:
-        land.cast(_box(at, (0.3, 0.3), 0), 1.6)
+        land.cast(box(at, (0.3, 0.3), 0), 1.6)
     return people
 
 
-def _person(land: _Land, at: Point) -> None:
+def _person(land: Land, at: Point) -> None:
     rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
     angle = float(rng.uniform(0, 6.28))
     coat: Color = mix((190, 70, 50), (50, 60, 90), float(rng.random()))
     warmth = 28.0 - land.air
     for half, color in (((0.26, 0.45), coat), ((0.15, 0.15), (70, 52, 40))):
-        surface = _Surface(color, 0, 0, Material.CLOTH)
-        land.fill(_box(at, half, angle), surface, warmer=warmth)
+        surface = Surface(color, 0, 0, Material.CLOTH)
+        land.fill(box(at, half, angle), surface, warmer=warmth)
 
 
-def _wires(land: _Land, road: list[Point]) -> None:
-    """Lamps along the road."""
+def _lamps(land: Land, road: list[Point]) -> None:
+    """Puts lamps along the road, warm and bright at night."""
     for x, y in road[2::10]:
         land.line([(x, y - 4.0), (x, y - 2.4)], 0.16, _METAL, 0.6)
-        head = _box((x, y - 2.2), (0.2, 0.45), 0)
+        head = box((x, y - 2.2), (0.2, 0.45), 0)
         land.fill(head, _WHITE, warmer=14.0 * land.night, light=1.0)
