@@ -41,8 +41,8 @@ def draw(canvas: Canvas, rng: np.random.Generator, night: bool) -> None:
     """Draws everything, from the ground up."""
     land = Land(canvas, rng, night)
     _fields(land)
-    _pond(land)
     _pipe(land)
+    _pond(land)
     road = _road(land)
     houses = _plots(land, road)
     trees = _trees(land, road)
@@ -159,7 +159,7 @@ def _pipe(land: Land) -> None:
         if rng.random() < 0.5:
             continue
         if buried:
-            land.felt(bar(*ends, 0.9), 2.5, _GRASS)
+            land.felt(bar(*ends, 0.9), 2.5)
         else:
             land.line(ends, 0.6, _METAL, warmer=10)
             land.line(ends, 0.2, _METAL, 0.8, warmer=10)

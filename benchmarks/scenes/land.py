@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 from benchmarks.scenes.canvas import Canvas, Color, Material, Point
 from benchmarks.scenes.world import steps, times
+from PIL import Image, ImageDraw
 
 _REACH = 1.3  # of the world from its middle, in heights of the frame: all that a canvas shows
 
@@ -99,10 +100,13 @@ class Land:
         for start, end in pairwise(points):
             self.fill(bar(start, end, width), surface, tone, warmer=warmer)
 
-    def felt(self, points: Sequence[Point], warmer: float, surface: Surface) -> None:
-        """Warms a polygon of a surface, whose looks stay."""
-        outline = [self.place(point) for point in points]
-        self.canvas.polygon(outline, None, self.heat(surface) + warmer)
+    def felt(self, points: Sequence[Point], warmer: float) -> None:
+        """Warms what lies in a polygon; its looks stay."""
+        mask = Image.new("L", self.canvas.shape)
+        outline = [self.canvas.pixel(self.place(point)) for point in points]
+        ImageDraw.Draw(mask).polygon(outline, fill=255)
+        heat = np.asarray(self.canvas.heat) + np.float32(warmer)
+        self.canvas.heat.paste(Image.fromarray(heat), mask=mask)
 
     def cast(self, outline: Sequence[Point], height: float) -> None:
         """Lets a prism of that outline throw its shadow."""
