@@ -5,7 +5,7 @@ embedded` and `umfuse evaluate --task registration`, on 30 pairs to train on and
 on, deformed by the protocols; the table has the mean end-point error in pixels before and after.
 
 - ``near-infrared``: pairs of EPFL (``train/nirscene``) at half size, about 512x340; 15 to measure
-  on. Four pairs are left out: as published their images are 2 to 11 pixels apart at this size, and
+  on. Four pairs are left out: as published their images are 2 to 12 pixels apart at this size, and
   their truth is off as much.
 - ``aerial``: rendered land straight from above (`benchmarks.scenes.aerial`), 20 to measure on, a
   quarter of all pairs at night. The infrared image has half the resolution of the visible one, and
