@@ -158,8 +158,8 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                     _REGISTRATION,
                     training=replace(_REGISTRATION.training, steps=4000, lr=1e-3, save_every=400),
                 ),
-                # For weights that meet another camera: what the search leaves is short and bent, and
-                # nothing else is worth the few steps.
+                # For weights that meet another camera: in few steps, what the search leaves most,
+                # which is short and bent.
                 "fine-tune": MrrnRecipe(
                     deform=replace(
                         _RESIDUE,
