@@ -174,3 +174,58 @@ def test_the_default_size_renders_quickly() -> None:
     assert scene.visible.shape == (480, 640, 3)
     assert scene.infrared.shape == (256, 320)
     assert time.process_time() - start < 6  # about 1 s; generous, because machines are shared
+
+
+@pytest.fixture(scope="module")
+def land() -> scenes.Scene:
+    return scenes.render(2, SIZE, view="aerial")
+
+
+@pytest.mark.parametrize("night", [False, True])
+def test_the_truth_of_the_land_from_above_is_exact(night: bool) -> None:
+    scene = scenes.render(2, SIZE, night=night, view="aerial")
+    truth = ndimage.gaussian_filter(scene.aligned_infrared.astype(float), 1.0)
+    core = scene.valid & (np.indices(SIZE).min(0) > 8)
+    for axis in ((1, 0), (0, 1)):
+        error = [
+            float(((looked_up(scene, (k * axis[0], k * axis[1])) - truth)[core] ** 2).mean())
+            for k in (-0.5, 0.0, 0.5)
+        ]
+        minimum = 0.25 * (error[0] - error[2]) / (error[0] - 2 * error[1] + error[2])
+        assert abs(minimum) < 0.03
+
+
+def test_the_same_seed_gives_the_same_land(land: scenes.Scene) -> None:
+    again, other = (scenes.render(seed, SIZE, view="aerial") for seed in (2, 3))
+    np.testing.assert_array_equal(again.infrared, land.infrared)
+    np.testing.assert_array_equal(again.visible, land.visible)
+    assert (other.visible != land.visible).mean() > 0.5
+    # The cameras are those of the street of the seed.
+    np.testing.assert_array_equal(land.transform, scenes.render(2, SIZE).transform)
+
+
+def edges(image: np.ndarray) -> np.ndarray:
+    """The strongest tenth of the gradients."""
+    smooth = ndimage.gaussian_filter(image.astype(float), 1.5)
+    step = np.hypot(ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1))
+    return step > np.percentile(step, 90)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_both_cameras_see_edges_of_the_land_in_the_same_places(seed: int) -> None:
+    scene = scenes.render(seed, SIZE, view="aerial")
+    felt, seen = edges(scene.aligned_infrared), edges(scene.visible.mean(axis=-1))
+    near = ndimage.binary_dilation(felt, iterations=2)
+    there, by_chance = near[seen].mean(), near.mean()
+    assert by_chance + 0.1 < there < 0.95
+
+
+def test_the_order_of_temperatures_changes_with_the_hour() -> None:
+    day, night = (scenes.render(2, SIZE, night=night, view="aerial") for night in (False, True))
+    heat = [scene.aligned_infrared.astype(float).ravel() for scene in (day, night)]
+    assert np.corrcoef(*heat)[0, 1] < 0.9
+    assert night.visible.mean() < 0.5 * day.visible.mean()
+    for scene in (day, night):
+        celsius = scene.infrared / 100 - 273.15
+        assert celsius.min() > -20
+        assert celsius.max() < 60

@@ -1,6 +1,7 @@
-"""A rendered street, seen by a visible and a thermal camera that are not aligned, with exact truth.
+"""A rendered scene, seen by a visible and a thermal camera that are not aligned, with exact truth.
 
-A development tool, the data of the tests and of `umfuse demo`: ``python -m benchmarks.scenes``.
+A street, the data of the tests and of `umfuse demo`: ``python -m benchmarks.scenes``; or land from
+above, that fine-tuning is measured on. A development tool.
 
 One canvas holds what the world looks like and how warm it is. Each camera samples that canvas
 through its own geometry, so the map from visible to infrared pixels is known exactly. Everything is
@@ -12,11 +13,11 @@ of a doorway, a warm manhole cover and the tracks of tyres only by the thermal o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
-from benchmarks.scenes import cameras
+from benchmarks.scenes import aerial, cameras, street
 from benchmarks.scenes.canvas import Canvas
-from benchmarks.scenes.street import draw
 from benchmarks.scenes.world import World
 from numpy.typing import NDArray
 from torch import Tensor
@@ -58,20 +59,22 @@ def render(
     infrared_size: tuple[int, int] | None = None,
     strength: float = 1.0,
     night: bool = False,
+    view: Literal["street", "aerial"] = "street",
 ) -> Scene:
-    """A street scene as two cameras see it.
+    """A scene as two cameras see it.
 
-    The same arguments give the same pictures. Day and night of one seed share the street and the
+    The same arguments give the same pictures. Day and night of one seed share the scene and the
     cameras; scenes of one size share the size of the infrared image.
 
     Args:
-        seed: Which street and which pair of cameras.
+        seed: Which street or land and which pair of cameras.
         size: Height and width of the visible image, 64 to 4096 each.
         infrared_size: Height and width of the infrared image; by default 8/15 and 1/2 of `size`,
             which is 256 x 320 for 480 x 640.
         strength: Misalignment, from 0 (plain resizing aligns the pair exactly) to 1 (another field
             of view, a shift, a rotation and some perspective).
         night: Whether only lamps, windows and headlights light the visible image.
+        view: A street from the pavement, or farmland straight from above.
 
     Returns:
         The pair and the truth.
@@ -93,7 +96,11 @@ def render(
         raise ValueError(f"expected a seed of 0 or more, got {seed}")
 
     canvas = Canvas(size)
-    draw(World(canvas, np.random.default_rng([seed, 0]), night))
+    rng = np.random.default_rng([seed, 0])
+    if view == "aerial":
+        aerial.draw(canvas, rng, night)
+    else:
+        street.draw(World(canvas, rng, night))
     color, heat = canvas.finish(np.random.default_rng([seed, 1]), night)
 
     transform = cameras.rig(np.random.default_rng([seed, 2]), size, infrared_size, strength)

@@ -122,8 +122,10 @@ class Canvas:
         for brush, fill in self._fills(color, heat, material, light):
             brush.ellipse(box, fill=fill)
 
-    def shade(self, polygons: Sequence[Sequence[Point]], depth: float) -> None:
-        """Darkens the colours so far by soft shadows; temperatures stay."""
+    def shade(
+        self, polygons: Sequence[Sequence[Point]], depth: float, cooling: float = 0.0
+    ) -> None:
+        """Darkens the colours so far by soft shadows, and cools by some °C what is in full ones."""
         mask = Image.new("L", self.shape)
         brush = ImageDraw.Draw(mask)
         for polygon in polygons:
@@ -131,6 +133,9 @@ class Canvas:
         mask = mask.filter(ImageFilter.BoxBlur(self.height * _OVERSAMPLE / 300))
         black = Image.new("RGB", self.shape, (14, 18, 34))
         self.color.paste(black, mask=mask)
+        if cooling:
+            dark = np.asarray(mask, dtype=np.float32) / 255
+            self.heat.paste(Image.fromarray(np.asarray(self.heat) - np.float32(cooling) * dark))
 
     def gradient(self, top: float, bottom: float, stops: Sequence[tuple[Color, float]]) -> None:
         """Fills rows between two screen heights with (colour, temperature) from stop to stop."""

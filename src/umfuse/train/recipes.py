@@ -158,10 +158,18 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                     _REGISTRATION,
                     training=replace(_REGISTRATION.training, steps=4000, lr=1e-3, save_every=400),
                 ),
-                # For weights that meet another camera, which the search may serve less well.
+                # For weights that meet another camera: in few steps, what the search leaves most,
+                # which is short and bent.
                 "fine-tune": MrrnRecipe(
-                    deform=replace(_RESIDUE, mean=(0.0, 10.0)),
-                    single_modality=0.05,
+                    deform=replace(
+                        _RESIDUE,
+                        mean=(0.0, 6.0),
+                        affine=0.3,
+                        perspective=0.1,
+                        cell=(0.1, 0.22),
+                        zero=0.0,
+                    ),
+                    single_modality=0.0,
                     crops=_ONE_CAMERA,
                     training=TrainConfig(steps=1650, batch=4, lr=1e-3, clip=20.0),
                 ),
