@@ -17,7 +17,7 @@ COLOUR_RADIUS = 5  # pixels, of the windows in which colour is compared; of grey
 _GREY_RADIUS = 2
 _GREYS, _LINES, _COLOURS = (2.0, 3.0), (2.0, 3.0), (1.0, 2.0)  # of 255: all above is taken away
 _CHANGE = 0.02  # of the range: where the luma changes by that around, noise of colour goes
-_AREA = 1024  # side in pixels of the middle of a picture, where noise of colour is measured
+_AREA = 1024  # side in pixels of the middle of a picture, where noise is measured
 _BLOCK = 16  # pixels; a fifth of such blocks show noise and little else
 _NEIGHBOURS = 4  # on each side, that a line is compared with
 _NORMAL = 0.6745  # median distance of normal values from their mean, in standard deviations
@@ -38,14 +38,15 @@ def without_noise(infrared: Tensor) -> Tensor:
     if min(infrared.shape[-2:]) < 2 * _BLOCK:
         return infrared
     clean = image = precise(infrared)
-    for along, across in ((-2, -1), (-1, -2)):
-        lines = _beyond_neighbours(clean, across).median(along, keepdim=True).values
-        level = lines.abs().flatten(1).median(1).values / _NORMAL
+    inner = (..., *middle((image.shape[-2], image.shape[-1])))
+    for axis in (-1, -2):
+        level = _lines(clean[inner], axis).abs().flatten(1).median(1).values / _NORMAL
         share = _share(level, _LINES)
         if bool(share.any()):
+            lines = _lines(clean, axis)
             lines = lines * ~_of_the_scene(lines, 3 * level[:, None, None, None])
             clean = clean - share[:, None, None, None] * lines
-    level = deviation(clean)
+    level = deviation(clean[inner])
     share = _share(level, _GREYS)
     if bool(share.any()):
         clean = torch.lerp(clean, _smooth(clean, level, _GREY_RADIUS), share[:, None, None, None])
@@ -74,7 +75,7 @@ def deviation(image: Tensor) -> Tensor:
 
 
 def middle(size: tuple[int, int]) -> tuple[slice, slice]:
-    """Returns the rows and columns of a picture in which the noise of its colours is measured."""
+    """Returns the rows and columns of a picture in which its noise is measured."""
     height, width = (slice(max(0, (side - _AREA) // 2), (side + _AREA) // 2) for side in size)
     return height, width
 
@@ -116,13 +117,14 @@ def _share(level: Tensor, bounds: tuple[float, float]) -> Tensor:
     return ((255 * level - low) / (high - low)).clamp(0, 1)
 
 
-def _beyond_neighbours(image: Tensor, axis: int) -> Tensor:
-    """Returns what each pixel has beyond the mean of its neighbours along an axis."""
+def _lines(image: Tensor, axis: int) -> Tensor:
+    """Returns what columns (axis -1) or rows (-2) have beyond their neighbours, by the median."""
     side = 2 * _NEIGHBOURS + 1
     pads, window = (_NEIGHBOURS, _NEIGHBOURS, 0, 0), (1, side)
     if axis == -2:
         pads, window = (0, 0, _NEIGHBOURS, _NEIGHBOURS), (side, 1)
-    return image - F.avg_pool2d(F.pad(image, pads, mode="replicate"), window, 1)
+    beyond = image - F.avg_pool2d(F.pad(image, pads, mode="replicate"), window, 1)
+    return beyond.median(-3 - axis, keepdim=True).values
 
 
 def _of_the_scene(lines: Tensor, bound: Tensor) -> Tensor:
