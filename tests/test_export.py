@@ -12,12 +12,19 @@ import torch
 from PIL import ExifTags, Image
 
 import umfuse
-from umfuse import cli, demo, export, geometry, images, resampling, weights
+from umfuse import cli, demo, export, geometry, images, noise, resampling, weights
 from umfuse.config import UmfuseConfig
 from umfuse.networks import CpstnConfig
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnx_fuse.py"
 SIZES = [(1, 64, 64), (3, 100, 131), (2, 160, 96)]
+
+
+@pytest.fixture
+def noise_stays(monkeypatch) -> None:
+    """What graphs do, and the example: they know no sensor."""
+    monkeypatch.setattr(noise, "without_noise", lambda infrared: infrared)
+    monkeypatch.setattr(noise, "of_colours", lambda _: 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,7 @@ def test_the_dense_graph_is_the_network(exported, exact, batch, height, width):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("batch", "height", "width"), SIZES)
-def test_the_fusion_graph_is_the_fusion(exported, exact, batch, height, width):
+def test_the_fusion_graph_is_the_fusion(exported, exact, batch, height, width, noise_stays):
     generator = torch.Generator().manual_seed(height)
     visible = torch.rand(batch, 3, height, width, generator=generator)
     infrared = torch.rand(batch, 1, height - 10, width + 7, generator=generator)
@@ -148,7 +155,7 @@ def written(folder, infrared, visible, **how):
 @pytest.mark.parametrize(
     "kind", ["counts", "three channels", "bars", "constant", "grey visible", "turned visible"]
 )
-def test_the_example_gives_the_pixels_of_umfuse(exported, exact, tmp_path, kind):
+def test_the_example_gives_the_pixels_of_umfuse(exported, exact, tmp_path, kind, noise_stays):
     pair = demo.pair()
     infrared, visible, how = Image.open(pair.infrared), Image.open(pair.visible), {}
     counts = np.asarray(infrared).astype(float)
@@ -179,7 +186,7 @@ def test_the_example_gives_the_pixels_of_umfuse(exported, exact, tmp_path, kind)
 
 
 @pytest.mark.slow
-def test_the_example_refines_a_transform(exported, exact, tmp_path):
+def test_the_example_refines_a_transform(exported, exact, tmp_path, noise_stays):
     pair = demo.pair()
     files = pair.infrared, pair.visible
     infrared = images.read(pair.infrared, name="infrared").luma
