@@ -124,9 +124,11 @@ def main() -> None:
     out = arguments.out / arguments.domain
     if out.exists():
         sys.exit(f"{out} is there already: remove it, or choose another --out")
-    head = ("pairs of, protocol", "pairs", "input, px", "before, px", "after, px", "change")
+    head = (
+        *("pairs of, protocol", "pairs", "input, px", "before, px", "after, px", "change"),
+        *("better", "minutes of training"),
+    )
     table = rows(arguments.domain, out, arguments.steps)
-    head = (*head, "better", "minutes of training")
     data.report(arguments, "fine-tuning", head, table, some=True)
 
 

@@ -16,6 +16,7 @@ from benchmarks import methods
 from torch import Tensor
 
 from umfuse import matching
+from umfuse.filters import luma
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 CLASSES = {"vismatch": "Vismatch", "transformers": "MatchAnything"}
@@ -39,7 +40,7 @@ def find(matcher: matching.PointMatcher, infrared: Tensor, visible: Tensor) -> T
 
     The points become a homography as in ``umfuse.register(..., matcher=)``; no network refines it.
     """
-    lumas = (infrared[0, 0].numpy(), methods.luma(visible)[0, 0].numpy())
-    size = (infrared.shape[-2], infrared.shape[-1])
+    lumas = (infrared[0, 0].numpy(), luma(visible)[0, 0].numpy())
+    size, _ = methods.sizes(infrared, visible)
     fit = matching.homography(matching.match(matcher, *lumas), size)
     return methods.plain(infrared, visible) if fit is None else fit.transform

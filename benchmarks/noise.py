@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from statistics import mean
 
 import torch
 from benchmarks import data, methods
+from benchmarks.fusion import SETS
 from torch import Tensor
 
 import umfuse
 
-SETS = ("tno", "roadscene", "msrs_gray")
 WHITE, STRIPES = 8.0, 4.0
 
 
@@ -42,13 +43,15 @@ KINDS: Mapping[str, tuple[int, Callable[[Tensor, torch.Generator], Tensor]]] = {
 }
 
 
-def reached(fuse: methods.Fuse, images: tuple[Tensor, Tensor], kind: str, seed: int) -> float:
-    """Returns which part of a noise is in what a way to fuse makes of a pair."""
-    place, add = KINDS[kind]
-    noisy = list(images)
-    noisy[place] = add(images[place], torch.Generator().manual_seed(seed)).clamp(0, 1)
-    change, added = fuse(*noisy) - fuse(*images), noisy[place] - images[place]
-    return float((change.square().mean() / added.square().mean()).sqrt())
+def reached(fuse: methods.Fuse, images: tuple[Tensor, Tensor], seed: int) -> list[float]:
+    """Returns which part of each kind of noise is in what a way to fuse makes of a pair."""
+    clean, parts = fuse(*images), list[float]()
+    for place, add in KINDS.values():
+        noisy = list(images)
+        noisy[place] = add(images[place], torch.Generator().manual_seed(seed)).clamp(0, 1)
+        change, added = fuse(*noisy) - clean, noisy[place] - images[place]
+        parts.append(float((change.square().mean() / added.square().mean()).sqrt()))
+    return parts
 
 
 def rows(
@@ -57,13 +60,15 @@ def rows(
     """Yields a line for every way to fuse: the means of all kinds, set by set."""
     found = {name: list[float]() for name in fusers}
     for some in pairs.values():
-        every = [(pair.infrared.luma, pair.visible.luma) for pair in some]
-        for kind in KINDS:
+        parts = {name: list[list[float]]() for name in fusers}
+        for seed, pair in enumerate(some):
+            images = (pair.infrared.luma, pair.visible.luma)
             for name, fuse in fusers.items():
-                parts = [reached(fuse, images, kind, seed) for seed, images in enumerate(every)]
-                found[name].append(sum(parts) / len(parts))
-    for name, parts in found.items():
-        yield name, *parts
+                parts[name].append(reached(fuse, images, seed))
+        for name, of_pairs in parts.items():
+            found[name] += map(mean, zip(*of_pairs, strict=True))
+    for name, means in found.items():
+        yield name, *means
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from benchmarks.scenes.canvas import Canvas, Color, Material, Point
-from benchmarks.scenes.land import Land, Surface, bar, blob, box, on
+from benchmarks.scenes.land import Land, Surface, bar, blob, box, on, randomness
 from benchmarks.scenes.world import PAINTS, mix, steps, times
 
 _GRASS = Surface((104, 126, 66), 5, 5, Material.GRASS)
@@ -197,7 +197,7 @@ def _plots(land: Land, road: list[Point]) -> list[tuple[Point, Point, float, boo
 
 
 def _house(land: Land, at: Point, half: Point, angle: float, barn: bool) -> None:
-    rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
+    rng = randomness(at)
     along, across = half
     roof = _METAL if barn and rng.random() < 0.6 else _ROOFS[int(rng.integers(len(_ROOFS)))]
     roof = replace(roof, color=times(roof.color, float(rng.uniform(0.85, 1.15))))
@@ -268,7 +268,7 @@ def _trees(land: Land, road: list[Point]) -> list[tuple[Point, float]]:
 
 
 def _tree(land: Land, at: Point, radius: float) -> None:
-    rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
+    rng = randomness(at)
     color = mix((66, 96, 46), (116, 118, 54), float(rng.random()))
     count = int(14 + 9 * radius**2)
     slope = math.hypot(*land.fall)
@@ -295,7 +295,7 @@ def _cars(land: Land, road: list[Point]) -> list[tuple[float, float, float]]:
 
 
 def _car(land: Land, at: Point, angle: float) -> None:
-    rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
+    rng = randomness(at)
     paint, running = PAINTS[int(rng.integers(len(PAINTS)))], bool(rng.random() < 0.6)
     body = Surface(paint, 24 * (1 - sum(paint) / 765), 7)
     land.fill(box(at, (2.15, 0.9), angle), body, 0.8)
@@ -323,7 +323,7 @@ def _people(land: Land, road: list[Point]) -> list[Point]:
 
 
 def _person(land: Land, at: Point) -> None:
-    rng = np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
+    rng = randomness(at)
     angle = float(rng.uniform(0, 6.28))
     coat: Color = mix((190, 70, 50), (50, 60, 90), float(rng.random()))
     warmth = 28.0 - land.air

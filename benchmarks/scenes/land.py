@@ -118,6 +118,11 @@ class Land:
             self.shadows.append([self.place(point) for point in (a, b, d, c)])
 
 
+def randomness(at: Point) -> np.random.Generator:
+    """The randomness of what stands at a place, whatever was drawn before."""
+    return np.random.default_rng([int(1000 * abs(at[0])), int(1000 * abs(at[1]))])
+
+
 def bar(start: Point, end: Point, width: float) -> list[Point]:
     """The outline of a straight line of some width."""
     dx, dy = end[0] - start[0], end[1] - start[1]

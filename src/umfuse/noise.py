@@ -13,8 +13,7 @@ from torch import Tensor
 from umfuse import filters
 from umfuse.filters import precise
 
-COLOUR_RADIUS = 5  # pixels, of the windows in which colour is compared; of grey levels 2
-_GREY_RADIUS = 2
+COLOUR_RADIUS, _GREY_RADIUS = 5, 2  # pixels, of the windows in which neighbours are compared
 _GREYS, _LINES, _COLOURS = (2.0, 3.0), (2.0, 3.0), (1.0, 2.0)  # of 255: all above is taken away
 _CHANGE = 0.02  # of the range: where the luma changes by that around, noise of colour goes
 _AREA = 512  # side in pixels of the middle of a picture, where noise is measured
@@ -38,23 +37,19 @@ def without_noise(infrared: Tensor) -> Tensor:
     if min(infrared.shape[-2:]) < 2 * _BLOCK:
         return infrared
     clean = image = precise(infrared)
-    inner = (..., *middle((image.shape[-2], image.shape[-1])))
-    for axis in (-1, -2):
-        level = _lines(clean[inner], axis).abs().flatten(1).median(1).values / _NORMAL
-        share = _share(level, _LINES)
-        if bool(share.any()):
-            lines = _lines(clean, axis)
-            lines = lines * ~_of_the_scene(lines, 3 * level[:, None, None, None])
-            clean = clean - share[:, None, None, None] * lines
-    level = deviation(clean[inner])
+    if (columns := _stripes(clean)) is not None:
+        clean = clean - columns
+    if (rows := _stripes(clean.mT)) is not None:
+        clean = clean - rows.mT
+    level = deviation(_middle_of(clean))
     share = _share(level, _GREYS)
     if bool(share.any()):
-        clean = torch.lerp(clean, _smooth(clean, level, _GREY_RADIUS), share[:, None, None, None])
+        clean = torch.lerp(clean, _smooth(clean, level, _GREY_RADIUS), share)
     return infrared if clean is image else clean.clamp(0, 1)
 
 
 def deviation(image: Tensor) -> Tensor:
-    """Returns the standard deviation of the noise of each image ``(B, C, H, W)``: ``(B,)``.
+    """Returns the standard deviation of the noise of each image ``(B, C, H, W)``: ``(B, 1, 1, 1)``.
 
     From second differences across rows and columns (after J. Immerkaer,
     doi:10.1006/cviu.1996.0060): their median in a block, which a few edges do not reach, and of the
@@ -63,7 +58,7 @@ def deviation(image: Tensor) -> Tensor:
     """
     image = precise(image)
     if min(image.shape[-2:]) < _BLOCK + 2:
-        return image.new_zeros(len(image))
+        return image.new_zeros(len(image), 1, 1, 1)
     second = image.diff(n=2, dim=-1).diff(n=2, dim=-2).abs()
     down, right = (side // _BLOCK for side in second.shape[-2:])
     second = second[..., : down * _BLOCK, : right * _BLOCK]
@@ -71,7 +66,8 @@ def deviation(image: Tensor) -> Tensor:
     blocks = blocks.flatten(4).median(4).values.flatten(2)
     blocks = torch.where(blocks > 1e-6, blocks, torch.nan)
     # Of white noise of 1 the second difference has a standard deviation of 6.
-    return blocks.nanquantile(0.2, 2).nan_to_num(0.0).amax(1) / (6 * _NORMAL)
+    least = blocks.nanquantile(0.2, 2).nan_to_num(0.0).amax(1) / (6 * _NORMAL)
+    return least[:, None, None, None]
 
 
 def middle(size: tuple[int, int]) -> tuple[slice, slice]:
@@ -103,12 +99,12 @@ def without_noise_of_colours(colour: Tensor, level: float, change: Tensor) -> Te
         change: ``(B, 1, H, W)``, by how much the luma changes.
     """
     colour, change = precise(colour), precise(change)
-    levels = colour.new_full((len(colour),), level)
+    levels = colour.new_tensor(level)
     # Much around, and something here: beside a place without infrared data the picture goes on.
     around, here = (filters.box(change.abs(), radius) for radius in (COLOUR_RADIUS, 1))
     weight = (around / _CHANGE).clamp(0, 1) * (255 * here).clamp(0, 1) * (change != 0)
-    share = _share(levels, _COLOURS)[:, None, None, None]
-    return torch.lerp(colour, _smooth(colour, levels, COLOUR_RADIUS), share * weight)
+    share = weight * _share(levels, _COLOURS)
+    return torch.lerp(colour, _smooth(colour, levels, COLOUR_RADIUS), share)
 
 
 def _share(level: Tensor, bounds: tuple[float, float]) -> Tensor:
@@ -117,22 +113,33 @@ def _share(level: Tensor, bounds: tuple[float, float]) -> Tensor:
     return ((255 * level - low) / (high - low)).clamp(0, 1)
 
 
-def _lines(image: Tensor, axis: int) -> Tensor:
-    """Returns what columns (axis -1) or rows (-2) have beyond their neighbours, by the median."""
-    side = 2 * _NEIGHBOURS + 1
-    pads, window = (_NEIGHBOURS, _NEIGHBOURS, 0, 0), (1, side)
-    if axis == -2:
-        pads, window = (0, 0, _NEIGHBOURS, _NEIGHBOURS), (side, 1)
-    beyond = image - F.avg_pool2d(F.pad(image, pads, mode="replicate"), window, 1)
-    return beyond.median(-3 - axis, keepdim=True).values
+def _middle_of(image: Tensor) -> Tensor:
+    rows, columns = middle((image.shape[-2], image.shape[-1]))
+    return image[..., rows, columns]
 
 
-def _of_the_scene(lines: Tensor, bound: Tensor) -> Tensor:
-    """Says which lines are stronger than noise, or beside such a one: at a horizon or a wall."""
-    side = 2 * _NEIGHBOURS + 1
-    window = (1, side) if lines.shape[-1] > 1 else (side, 1)
-    padding = (window[0] // 2, window[1] // 2)
-    return F.max_pool2d((lines.abs() > bound).to(lines), window, 1, padding) > 0
+def _stripes(image: Tensor) -> Tensor | None:
+    """Returns what columns have of a fixed pattern, ``(B, 1, 1, w)``, or None where it is weak.
+
+    A column that is stronger than noise is of the scene, and so are its neighbours: at a wall or,
+    of the rows, a horizon.
+    """
+    level = _columns(_middle_of(image)).abs().flatten(1).median(1).values / _NORMAL
+    level = level[:, None, None, None]
+    share = _share(level, _LINES)
+    if not bool(share.any()):
+        return None
+    columns = _columns(image)
+    strong = (columns.abs() > 3 * level).to(columns)
+    of_the_scene = F.max_pool2d(strong, (1, 2 * _NEIGHBOURS + 1), 1, (0, _NEIGHBOURS)) > 0
+    return share * (columns * ~of_the_scene)
+
+
+def _columns(image: Tensor) -> Tensor:
+    """Returns what columns have beyond their neighbours, by the median: ``(B, 1, 1, w)``."""
+    around = F.pad(image, (_NEIGHBOURS, _NEIGHBOURS, 0, 0), mode="replicate")
+    means = F.avg_pool2d(around, (1, 2 * _NEIGHBOURS + 1), 1)
+    return (image - means).median(-2, keepdim=True).values
 
 
 def _smooth(image: Tensor, level: Tensor, radius: int) -> Tensor:
@@ -143,11 +150,10 @@ def _smooth(image: Tensor, level: Tensor, radius: int) -> Tensor:
 
     Args:
         image: ``(B, C, H, W)``.
-        level: ``(B,)``, standard deviations of the noise.
+        level: ``(B, 1, 1, 1)``, or one for all: standard deviations of the noise.
         radius: Pixels, of the windows.
     """
     mean = filters.box(image, radius)
     variance = (filters.box(image.square(), radius) - mean.square()).mean(1, keepdim=True)
-    noise = level[:, None, None, None].square()
-    kept = ((variance - noise) / variance.clamp_min(1e-12)).clamp_min(0)
+    kept = ((variance - level.square()) / variance.clamp_min(1e-12)).clamp_min(0)
     return filters.box(kept, radius) * image + filters.box((1 - kept) * mean, radius)

@@ -169,7 +169,6 @@ RECIPES: Mapping[str, Mapping[str, Recipe]] = MappingProxyType(
                         cell=(0.1, 0.22),
                         zero=0.0,
                     ),
-                    single_modality=0.0,
                     crops=_ONE_CAMERA,
                     training=TrainConfig(steps=1650, batch=4, lr=1e-3, clip=20.0),
                 ),
