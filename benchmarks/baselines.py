@@ -50,7 +50,9 @@ class FlowNet(nn.Module):
         self.heads, self.up = nn.ModuleList(), nn.ModuleList()
         width = channels[-1]
         for skip in (*channels[-2:0:-1], None):
-            self.heads.append(nn.Conv2d(width, 2, 3, padding=1))
+            head = nn.Conv2d(width, 2, 3, padding=1)
+            nn.init.normal_(head.weight, std=1e-3)
+            self.heads.append(head)
             if skip is not None:
                 self.up.append(nn.ConvTranspose2d(width, skip // 2, 4, stride=2, padding=1))
                 width = skip // 2 + skip + 2
@@ -123,9 +125,10 @@ class VoxelMorph(nn.Module):
 
 
 def _convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2), nn.LeakyReLU(0.1)
-    )
+    layer = nn.Conv2d(inputs, outputs, size, stride=stride, padding=size // 2)
+    nn.init.kaiming_normal_(layer.weight, a=0.1)  # as `umfuse.networks.Mrrn` starts
+    nn.init.zeros_(layer.bias)
+    return nn.Sequential(layer, nn.LeakyReLU(0.1))
 
 
 def _exactly(head: nn.Module, features: Tensor) -> Tensor:

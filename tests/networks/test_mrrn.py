@@ -65,6 +65,17 @@ def test_next_level_starts_where_the_last_one_ended():
     assert [f.mean().item() for f in result.pyramid] == pytest.approx([0.5, 1.0, 2.0], rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_new_network_sees_the_images(seed):
+    """With features that hardly depend on them it never learned to move anything."""
+    torch.manual_seed(seed)
+    network = Mrrn()
+    images = (F.avg_pool2d(image, 5, 1, 2) for image in pair(MrrnConfig(), 64, 64))
+    with torch.no_grad():
+        for one, other in zip(*map(network._features, images), strict=True):
+            assert (one - other).norm() > 0.05 * one.norm()
+
+
 @CONFIGS
 def test_gradients_reach_every_parameter(config):
     network = shaken(config)

@@ -6,7 +6,9 @@ from tiny_tasks import descend, mrrn_task
 from umfuse import geometry
 from umfuse.networks import Cpstn, CpstnConfig
 from umfuse.networks.mrrn import MrrnOutput
+from umfuse.train import DeformConfig
 from umfuse.train.augment import Photometric
+from umfuse.train.perceptual import Pixels
 from umfuse.train.tasks import MrrnLossWeights
 from umfuse.train.tasks.mrrn import _at_level
 
@@ -69,6 +71,43 @@ def test_crops_of_one_camera_are_of_either(batch, pseudo, monkeypatch):
             levels = batch[kind][k, :1].flatten()[:50]
             assert torch.equal(levels.argsort(), other.flatten()[:50].argsort())  # as gamma does
     assert kinds == {"infrared", "visible"}
+
+
+def test_a_bridge_leads_from_one_camera_to_the_other(batch, monkeypatch):
+    task, seen = mrrn_task(bridge=True, augmentation=Photometric()), []
+    monkeypatch.setattr(task, "terms", lambda *args: seen.append(args[:3]) or 1 / 0)
+    for seed in range(8):
+        with pytest.raises(ZeroDivisionError):
+            task({**batch, "seed": torch.tensor([seed, 0])})
+    parts = []
+    for infrared, fixed, source in seen:
+        torch.testing.assert_close(infrared, batch["infrared"])
+        torch.testing.assert_close(source, batch["visible"][:, :1])
+        for k in range(2):
+            way = source[k] - infrared[k]
+            part = ((fixed[k] - infrared[k]) * way).sum() / way.square().sum()
+            torch.testing.assert_close(fixed[k], torch.lerp(infrared[k], source[k], part))
+            parts.append(float(part))
+    assert min(parts) < 0.2
+    assert max(parts) > 0.8
+
+
+def test_likeness_may_be_that_to_the_aligned_image(batch):
+    """Staying costs nothing where nothing was deformed, however different the fixed image is."""
+    still = DeformConfig(mean=(0, 0))
+    weights = MrrnLossWeights(distance=0, match=0, similarity=1)
+    choice = {"deform": still, "weights": weights, "perceptual": Pixels()}
+    stay = Says(torch.zeros(2, 2, *(side - 16 for side in batch["infrared"].shape[-2:])))
+    for aligned in (False, True):
+        task = mrrn_task(**choice, aligned=aligned)
+        task.network = stay
+        assert (task(batch)["similarity"] < 1e-6) == aligned
+
+
+@pytest.mark.parametrize("option", [{"aligned": True}, {"bridge": True}, {"single_modality": 0.1}])
+def test_what_needs_a_known_displacement_says_so(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        mrrn_task(deform=None, weights=UNKNOWN, **option)
 
 
 def test_the_matching_term_falls_as_descriptors_learn(batch):

@@ -12,7 +12,7 @@ from scenes import scene
 from torch import nn
 
 from umfuse.train import losses, perceptual
-from umfuse.train.perceptual import Mind, Vgg19, vgg19
+from umfuse.train.perceptual import Mind, Pixels, Vgg19, vgg19
 from umfuse.weights import WeightsError
 
 SIZES = (64, 64, "M", 128, 128, "M", *(4 * [256]), "M", *(4 * [512]), "M", *(4 * [512]), "M")
@@ -141,6 +141,7 @@ def test_another_network_is_refused(state, tmp_path):
 def test_features_have_names(file, monkeypatch):
     assert isinstance(perceptual.load(), Mind)
     assert isinstance(perceptual.load("mind"), Mind)
+    assert isinstance(perceptual.load("pixels"), Pixels)
     assert isinstance(perceptual.load(file), Vgg19)
     assert perceptual.load(file) is perceptual.load(file)
     asked = []

@@ -78,7 +78,8 @@ def add_commands(commands: Commands, shared: Options) -> None:
         help="share of the pairs to validate on; the run then loads as its best checkpoint",
     )
     train.add_argument(
-        "--features", help="of perceptual terms: mind, vgg19 or a file of it; default: the recipe's"
+        "--features",
+        help="of perceptual terms: mind, pixels, vgg19 or a file of it; default: the recipe's",
     )
     train.add_argument("--steps", type=int, help="of each training; default: the recipe's")
     train.add_argument("--batch", type=int, help="default: the recipe's")

@@ -159,6 +159,7 @@ class _Downsample(nn.Sequential):
         for _ in range(2):
             layers += [nn.LeakyReLU(0.2), nn.Conv2d(outputs, outputs, 3, padding=1)]
         super().__init__(*layers, nn.LeakyReLU(0.2))
+        _start(self)
 
 
 class _Level(nn.Module):
@@ -180,7 +181,12 @@ class _Level(nn.Module):
                 nn.LeakyReLU(0.1),
             ]
             inputs = outputs
-        self.refine = nn.Sequential(*layers, nn.Conv2d(inputs, 2, 3, padding=1))
+        smoothed = nn.Conv2d(inputs, 2, 3, padding=1)
+        self.refine = nn.Sequential(*layers, smoothed)
+        _start(self)
+        with torch.no_grad():
+            for field in (self.head, smoothed):
+                field.weight.mul_(0.1)
 
     def forward(self, fixed: Tensor, moving: Tensor, before: _Found | None) -> _Found:
         if before is None:
@@ -195,6 +201,18 @@ class _Level(nn.Module):
         field = field + _in_float32(self.head, features)
         field = field + _in_float32(self.refine, field)
         return _Found(field, features)
+
+
+def _start(network: nn.Module) -> None:
+    """Gives convolutions their first weights by He's rule (doi:10.1109/ICCV.2015.123), no bias.
+
+    As PyTorch starts them, what a level sees hardly depends on the images: it learns to stay.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.2)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def _in_float32(module: nn.Module, inputs: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -47,6 +48,16 @@ class Perceptual(Protocol):
     def __call__(self, image: Tensor, /) -> list[Tensor]:
         """Returns the maps ``(B, C_j, h_j, w_j)`` of images ``(B, 1 or 3, H, W)`` in [0, 1]."""
         ...
+
+
+class Pixels:
+    """The image as its own features, for images of a single modality."""
+
+    layer_weights: tuple[float, ...] = (1.0,)
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """Returns the image ``(B, C, H, W)`` alone, in float32."""
+        return [image.float()]
 
 
 class Mind:
@@ -222,15 +233,18 @@ def vgg19(
     return Vgg19(state)
 
 
+_PLAIN: Mapping[Source, Callable[[], Perceptual]] = {"mind": Mind, "pixels": Pixels}
+
+
 @functools.lru_cache(maxsize=1)  # tasks that train together share them
 def load(name: Source = "mind") -> Perceptual:
-    """Returns features by name: ``"mind"``, ``"vgg19"`` (the Hub's) or a file of VGG-19.
+    """Returns features by name: ``"mind"``, ``"pixels"``, ``"vgg19"`` (the Hub's), or by a file.
 
     Raises:
         WeightsError: As `vgg19`.
     """
-    if name == "mind":
-        return Mind()
+    if name in _PLAIN:
+        return _PLAIN[name]()
     return vgg19(None if name == "vgg19" else name)
 
 

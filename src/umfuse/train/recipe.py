@@ -115,12 +115,16 @@ class MrrnRecipe(Recipe):
         deform: Displacement to be undone, or the name of a protocol for it; None takes pairs as
             they come.
         single_modality: How often both images are of one camera.
+        bridge: Whether the fixed image is one between both cameras', see `MrrnTask`.
+        aligned: Whether Eq. 13 compares with the infrared image before it was deformed.
         features: Of Eq. 13, a name for `perceptual.load`.
     """
 
     weights: MrrnLossWeights = field(default_factory=MrrnLossWeights)
     deform: DeformConfig | str | None = field(default_factory=DeformConfig)
     single_modality: float = 0.0
+    bridge: bool = False
+    aligned: bool = False
     features: str = "mind"
 
     @override
@@ -131,7 +135,9 @@ class MrrnRecipe(Recipe):
             deform=self.deform,
             weights=self.weights,
             perceptual=features or (perceptual.load(self.features) if used else None),
+            aligned=self.aligned,
             single_modality=self.single_modality,
+            bridge=self.bridge,
             sigma=model.config.orientation_sigma,
         )
 

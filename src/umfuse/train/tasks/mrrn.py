@@ -83,8 +83,13 @@ class MrrnTask(Task):
             `umfuse.train.deform.protocol`.
         weights: Of the terms.
         perceptual: Features of Eq. 13; None means `Mind`.
+        aligned: Whether Eq. 13 compares with the infrared image as it was before it was deformed,
+            not with the fixed one, whose likeness to it ends where CPSTN's skill does.
         single_modality: How often both images are of one camera: in half of these crops that of
             the infrared image, in half that of the visible one.
+        bridge: Whether the fixed image is a mean of the infrared one and of itself, with weights
+            that are drawn anew for each crop: from one modality to two without a step that a
+            small network cannot take.
         augmentation: Of the image that takes the other camera's place then.
         margin: Pixels of the batch that are cut off after deforming, so that what comes in at the
             borders is real.
@@ -102,23 +107,27 @@ class MrrnTask(Task):
         deform: DeformConfig | str | None = _DEFORM,
         weights: MrrnLossWeights | None = None,
         perceptual: Perceptual | None = None,
+        aligned: bool = False,
         single_modality: float = 0.2,
+        bridge: bool = False,
         augmentation: Photometric = _AUGMENTATION,
         margin: int = 16,
         sigma: float = 1.5,
     ) -> None:
         super().__init__()
         self.weights = weights or MrrnLossWeights()
-        known = self.weights.distance or self.weights.match or single_modality
-        if deform is None and known:
+        supervised = self.weights.distance or self.weights.match or aligned
+        if deform is None and (supervised or single_modality or bridge):
             raise ValueError(
                 "without a deformation no displacement is known: the weights distance and match, "
-                f"and single_modality, must be 0, got {self.weights} and {single_modality=}"
+                "and single_modality, must be 0, aligned and bridge off, got "
+                f"{self.weights}, {single_modality=}, {aligned=} and {bridge=}"
             )
         self.network = network
         self.cpstn = None if cpstn is None else cpstn.requires_grad_(False)
         self.deform = deform
         self.perceptual = perceptual or Mind()
+        self.aligned, self.bridge = aligned, bridge
         self.single_modality, self.augmentation = single_modality, augmentation
         self.margin = 0 if deform is None else margin
         self.sigma = sigma
@@ -138,6 +147,8 @@ class MrrnTask(Task):
         generator = randomness(batch)
         grey = luma(batch["visible"])
         pairs = zip(batch["infrared"], self._fixed(batch, grey), grey, strict=True)
+        if self.bridge:
+            pairs = [self._between(*pair, generator) for pair in pairs]
         if self.single_modality:
             pairs = [self._one_camera(*pair, generator) for pair in pairs]
         infrared, intensity, source = (torch.stack(images) for images in zip(*pairs, strict=True))
@@ -168,17 +179,18 @@ class MrrnTask(Task):
                 one.to(infrared.device)[..., inner[0], inner[1]]
                 for one in (field.restore, field.valid)
             )
-        intensity, source, moving, inside = (
-            one[..., inner[0], inner[1]] for one in (intensity, source, moving, inside)
+        infrared, intensity, source, moving, inside = (
+            one[..., inner[0], inner[1]] for one in (infrared, intensity, source, moving, inside)
         )
         found: MrrnOutput = self.network(
             registration_input(intensity, source, self.sigma, self.network),
             registration_input(moving, moving, self.sigma, self.network, inside),
         )
         registered, seen = geometry.warp(torch.cat((moving, inside), 1), found.displacement)
+        like = infrared if self.aligned else intensity
         parts = {
             **_supervision(found, truth, valid),
-            **self._similarity(intensity, moving, inside, registered, seen, found.displacement),
+            **self._similarity(like, moving, inside, registered, seen, found.displacement),
             "smooth": losses.smoothness(found.displacement),
         }
         return Registered(parts, registered[:, :1], inner)
@@ -223,6 +235,13 @@ class MrrnTask(Task):
         with torch.no_grad():
             rendered: Tensor = self.cpstn(batch["visible"])
         return rendered.float()
+
+    def _between(
+        self, infrared: Tensor, fixed: Tensor, grey: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns infrared image, an image on the way from it to the fixed one, and the source."""
+        part = float(torch.rand((), generator=generator))
+        return infrared, torch.lerp(self.augmentation(infrared, generator), fixed, part), grey
 
     def _one_camera(
         self, infrared: Tensor, fixed: Tensor, grey: Tensor, generator: torch.Generator
