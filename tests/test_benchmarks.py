@@ -240,7 +240,7 @@ def test_without_data_says_what_to_set(tmp_path):
     assert "UMFUSE_DATA" in done.stderr
 
 
-LIBRARIES = ("baselines", "budget", "cases", "matchers", "methods")  # of the others, no commands
+LIBRARIES = ("baselines", "budget", "cases", "matchers", "methods", "plan")  # have no commands
 
 
 def test_every_benchmark_imports():

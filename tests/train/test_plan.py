@@ -1,0 +1,76 @@
+import json
+import shutil
+from dataclasses import replace
+
+import pytest
+from benchmarks import embedded_weights, paper_weights, plan
+
+import umfuse
+from umfuse.networks import CpstnConfig
+
+
+@pytest.fixture
+def tiny(pair_folders, tmp_path, monkeypatch):
+    """Three rendered pairs, one of them held out."""
+    for kind, folder in zip(("ir", "vis"), pair_folders, strict=True):
+        shutil.copytree(folder, tmp_path / "data/train/rendered" / kind)
+    monkeypatch.setattr(plan, "HELD_OUT", {"rendered": ("c",)})
+    return tmp_path
+
+
+def short(whole):
+    """Two steps of two small crops for each recipe, with a CPSTN that is quick."""
+    recipes = {
+        name: replace(
+            recipe,
+            crops=replace(recipe.crops, size=(96, 96)),
+            training=replace(recipe.training, steps=2, batch=2, warmup=1),
+        )
+        for name, recipe in whole.recipes.items()
+    }
+    model = replace(whole.model, cpstn=CpstnConfig(filters=4, blocks=1))
+    # Networks of two steps align nothing.
+    return replace(
+        whole, model=model, recipes=recipes, sets=("rendered",), other_sets={}, least=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("whole", "networks"),
+    [
+        (embedded_weights.PLAN, ("difn", "cpstn", "mrrn", "mrrn", "mrrn")),
+        (paper_weights.PLAN, ("difn", "cpstn", "cpstn", "mrrn", "mrrn", "mrrn", "all")),
+    ],
+    ids=["embedded", "paper"],
+)
+def test_each_training_moves_its_networks_and_leaves_a_model_that_loads(tiny, whole, networks):
+    brief = short(whole)
+    brief.main("plan", "Trains.", ["--data", str(tiny / "data"), "--out", str(tiny / "run")])
+    before = None
+    for name, moved in zip(brief.recipes, networks, strict=True):
+        folder = tiny / "run" / name
+        recipe = json.loads((folder / "recipe.json").read_text())
+        assert recipe["recipe"] == name
+        assert recipe["training"]["steps"] == 2
+        log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        assert any("held_out_loss" in line for line in log)
+        model = umfuse.load(folder, device="cpu", cpstn=True)
+        assert model.config == brief.model  # as in use, whatever radius it trained with
+        if before is not None:
+            old = before.state_dict()
+            other = {key for key, value in model.state_dict().items() if (value != old[key]).any()}
+            every = {"cpstn", "mrrn", "difn"} if moved == "all" else {moved}
+            assert {key.split(".")[0] for key in other} == every
+        before = model
+
+
+def test_held_out_stems_are_in_the_data(tiny, monkeypatch):
+    monkeypatch.setattr(plan, "HELD_OUT", {"rendered": ("z",)})
+    with pytest.raises(ValueError, match="no pair is called 'z'"):
+        short(embedded_weights.PLAN).train("fusion", tiny / "data", tiny / "run")
+
+
+def test_the_recipe_makes_networks_of_the_embedded_sizes():
+    assert umfuse.load(device="cpu").config == embedded_weights.PLAN.model
+    size = sum(p.numel() for p in umfuse.Umfuse(embedded_weights.PLAN.model).parameters())
+    assert 4 * size < 10e6  # float32 bytes
