@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,13 +18,21 @@ import torch.nn.functional as F
 from benchmarks import train
 from torch import Tensor
 
+import umfuse
 from umfuse import geometry
 from umfuse.pipeline import Umfuse, luma
 from umfuse.train.losses import saliency_weight
 
 LEAST_INLIERS = 12  # of SIFT
+PAPER = Path(__file__).parent / "weights" / "paper"  # of `benchmarks.paper_weights`
 Align = Callable[[Tensor, Tensor], Tensor]
 Fuse = Callable[[Tensor, Tensor], Tensor]
+
+
+@functools.lru_cache(maxsize=1)
+def paper() -> Umfuse:
+    """Returns the paper's system, its three networks trained together."""
+    return umfuse.load(PAPER, device="cpu", cpstn=True)
 
 
 # ---- align ---------------------------------------------------------------------------------------
@@ -145,7 +154,7 @@ CLASSICAL: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def aligners(model: Umfuse) -> dict[str, Align]:
-    """Returns every way to align by name; networks only if `benchmarks.train` trained them.
+    """Returns every way to align by name; most networks only if `benchmarks.train` trained them.
 
     The homography of a pair is that of the whole pipeline, if that was asked for the pair just
     before.
@@ -154,6 +163,7 @@ def aligners(model: Umfuse) -> dict[str, Align]:
     for name, network in train.trained("registration/"):
         render = model.cpstn if train.VARIANTS[f"registration/{name}"].pseudo else luma
         found[name] = by_network(network, render)
+    found["paper's system"] = by_network(paper().mrrn, paper().cpstn)
     for name, find in CLASSICAL.items():
         found[name] = by_transform(find)
     register = functools.lru_cache(maxsize=1)(model.register)
@@ -219,17 +229,14 @@ def difn(model: Umfuse) -> Fuse:
 
 
 def fusers(model: Umfuse) -> dict[str, Fuse]:
-    """Returns every way to fuse by name; the paper's network only if `benchmarks.train` did."""
+    """Returns every way to fuse by name."""
     found: dict[str, Fuse] = {
         "average": average,
         "saliency mean": saliency_mean,
         "maximum": torch.maximum,
         "Laplacian pyramid": laplacian_pyramid,
     }
-    for _, network in train.trained("difn/paper"):
-        paper = Umfuse().eval()
-        paper.difn = network
-        found["paper's DIFN"] = difn(paper)
+    found["paper's DIFN"] = difn(paper())
     return {**found, "umfuse": difn(model)}
 
 

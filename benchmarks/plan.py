@@ -82,8 +82,8 @@ class Plan:
         (out / name / "recipe.json").write_text(text + "\n", encoding="utf-8")
         return out / name
 
-    def main(self, program: str, what: str, arguments: Sequence[str] | None = None) -> None:
-        """Runs a command line.
+    def main(self, program: str, what: str, arguments: Sequence[str] | None = None) -> Path:
+        """Runs a command line and returns the run folder of its last training.
 
         Args:
             program: Its name.
@@ -104,6 +104,7 @@ class Plan:
                 training = replace(training, steps=options.steps)
             folder = self.train(name, options.data, options.out, training)
         logging.info("the weights are in %s", folder)
+        return folder
 
 
 def _pairs(

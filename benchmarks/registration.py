@@ -46,7 +46,7 @@ PAPER = {
         "FlowNet+STN + CPSTN": (0.007, 0.893, 1.465),
         "VoxelMorph": (0.007, 0.880, 1.545),
         "VoxelMorph + CPSTN": (0.005, 0.919, 1.573),
-        "MRRN + CPSTN": (0.004, 0.926, 1.648),
+        "paper's system": (0.004, 0.926, 1.648),
     },
     "paper-roadscene-256": {
         "misaligned input": (0.01, 0.894, 1.602),
@@ -54,7 +54,7 @@ PAPER = {
         "FlowNet+STN + CPSTN": (0.005, 0.949, 1.744),
         "VoxelMorph": (0.008, 0.914, 1.589),
         "VoxelMorph + CPSTN": (0.006, 0.941, 1.689),
-        "MRRN + CPSTN": (0.004, 0.963, 1.833),
+        "paper's system": (0.004, 0.963, 1.833),
     },
 }
 

@@ -39,7 +39,7 @@ def short(whole):
     ("whole", "networks"),
     [
         (embedded_weights.PLAN, ("difn", "cpstn", "mrrn", "mrrn", "mrrn")),
-        (paper_weights.PLAN, ("difn", "cpstn", "cpstn", "mrrn", "mrrn", "mrrn", "all")),
+        (paper_weights.PLAN, ("difn", "cpstn", "cpstn", "mrrn", "mrrn", "all")),
     ],
     ids=["embedded", "paper"],
 )
@@ -74,3 +74,18 @@ def test_the_recipe_makes_networks_of_the_embedded_sizes():
     assert umfuse.load(device="cpu").config == embedded_weights.PLAN.model
     size = sum(p.numel() for p in umfuse.Umfuse(embedded_weights.PLAN.model).parameters())
     assert 4 * size < 10e6  # float32 bytes
+
+
+def test_weights_are_halved(tmp_path):
+    model = umfuse.Umfuse(replace(paper_weights.PLAN.model, cpstn=CpstnConfig(filters=4, blocks=1)))
+    model.save_pretrained(tmp_path / "run")
+    paper_weights.halve(tmp_path / "run", tmp_path / "half")
+    again = umfuse.load(tmp_path / "half", device="cpu", cpstn=True)
+    assert again.license == "MIT"
+    for key, value in again.state_dict().items():
+        assert (value - model.state_dict()[key]).abs().max() <= 1e-3 * value.abs().max()
+    sizes = [
+        sum(path.stat().st_size for path in (tmp_path / name).glob("*.safetensors"))
+        for name in ("half", "run")
+    ]
+    assert sizes[0] < 0.6 * sizes[1]

@@ -11,6 +11,7 @@ from typing_extensions import override
 from umfuse.networks import Cpstn
 from umfuse.pipeline import Umfuse
 from umfuse.train import perceptual
+from umfuse.train.augment import Photometric
 from umfuse.train.config import TrainConfig
 from umfuse.train.crops import CropConfig
 from umfuse.train.data import Rendered
@@ -115,7 +116,8 @@ class MrrnRecipe(Recipe):
         deform: Displacement to be undone, or the name of a protocol for it; None takes pairs as
             they come.
         single_modality: How often both images are of one camera.
-        bridge: Whether the fixed image is one between both cameras', see `MrrnTask`.
+        augmentation: Of one of the two then; None means that of `MrrnTask`.
+        bridge: How far the fixed image is on the way from one camera to the other, see `MrrnTask`.
         aligned: Whether Eq. 13 compares with the infrared image before it was deformed.
         features: Of Eq. 13, a name for `perceptual.load`.
     """
@@ -123,7 +125,8 @@ class MrrnRecipe(Recipe):
     weights: MrrnLossWeights = field(default_factory=MrrnLossWeights)
     deform: DeformConfig | str | None = field(default_factory=DeformConfig)
     single_modality: float = 0.0
-    bridge: bool = False
+    augmentation: Photometric | None = None
+    bridge: tuple[float, float] | None = None
     aligned: bool = False
     features: str = "mind"
 
@@ -137,6 +140,7 @@ class MrrnRecipe(Recipe):
             perceptual=features or (perceptual.load(self.features) if used else None),
             aligned=self.aligned,
             single_modality=self.single_modality,
+            augmentation=self.augmentation,
             bridge=self.bridge,
             sigma=model.config.orientation_sigma,
         )

@@ -87,10 +87,10 @@ class MrrnTask(Task):
             not with the fixed one, whose likeness to it ends where CPSTN's skill does.
         single_modality: How often both images are of one camera: in half of these crops that of
             the infrared image, in half that of the visible one.
-        bridge: Whether the fixed image is a mean of the infrared one and of itself, with weights
-            that are drawn anew for each crop: from one modality to two without a step that a
-            small network cannot take.
-        augmentation: Of the image that takes the other camera's place then.
+        bridge: Range of the weight, drawn anew for each crop, that the fixed image has in a mean
+            with the infrared one, which takes its place: from one modality to two in small steps.
+        augmentation: Of the image that takes the other camera's place then; None means other grey
+            levels by curves that may fall, noise and blur.
         margin: Pixels of the batch that are cut off after deforming, so that what comes in at the
             borders is real.
         sigma: Scale of the orientation features, pixels; see `umfuse.pipeline.UmfuseConfig`.
@@ -109,8 +109,8 @@ class MrrnTask(Task):
         perceptual: Perceptual | None = None,
         aligned: bool = False,
         single_modality: float = 0.2,
-        bridge: bool = False,
-        augmentation: Photometric = _AUGMENTATION,
+        bridge: tuple[float, float] | None = None,
+        augmentation: Photometric | None = None,
         margin: int = 16,
         sigma: float = 1.5,
     ) -> None:
@@ -120,7 +120,7 @@ class MrrnTask(Task):
         if deform is None and (supervised or single_modality or bridge):
             raise ValueError(
                 "without a deformation no displacement is known: the weights distance and match, "
-                "and single_modality, must be 0, aligned and bridge off, got "
+                "and single_modality, must be 0, aligned False and bridge None, got "
                 f"{self.weights}, {single_modality=}, {aligned=} and {bridge=}"
             )
         self.network = network
@@ -128,7 +128,8 @@ class MrrnTask(Task):
         self.deform = deform
         self.perceptual = perceptual or Mind()
         self.aligned, self.bridge = aligned, bridge
-        self.single_modality, self.augmentation = single_modality, augmentation
+        self.single_modality = single_modality
+        self.augmentation = augmentation or _AUGMENTATION
         self.margin = 0 if deform is None else margin
         self.sigma = sigma
 
@@ -148,7 +149,7 @@ class MrrnTask(Task):
         grey = luma(batch["visible"])
         pairs = zip(batch["infrared"], self._fixed(batch, grey), grey, strict=True)
         if self.bridge:
-            pairs = [self._between(*pair, generator) for pair in pairs]
+            pairs = [self._between(*pair, self.bridge, generator) for pair in pairs]
         if self.single_modality:
             pairs = [self._one_camera(*pair, generator) for pair in pairs]
         infrared, intensity, source = (torch.stack(images) for images in zip(*pairs, strict=True))
@@ -237,11 +238,17 @@ class MrrnTask(Task):
         return rendered.float()
 
     def _between(
-        self, infrared: Tensor, fixed: Tensor, grey: Tensor, generator: torch.Generator
+        self,
+        infrared: Tensor,
+        fixed: Tensor,
+        grey: Tensor,
+        weights: tuple[float, float],
+        generator: torch.Generator,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Returns infrared image, an image on the way from it to the fixed one, and the source."""
-        part = float(torch.rand((), generator=generator))
-        return infrared, torch.lerp(self.augmentation(infrared, generator), fixed, part), grey
+        low, high = weights
+        weight = low + (high - low) * float(torch.rand((), generator=generator))
+        return infrared, torch.lerp(self.augmentation(infrared, generator), fixed, weight), grey
 
     def _one_camera(
         self, infrared: Tensor, fixed: Tensor, grey: Tensor, generator: torch.Generator
