@@ -9,9 +9,10 @@ What each network is led by where the paper's loss alone gets nowhere in that ti
 - ``translation``: with the way back and the cycle, Eq. 8 to 10, by the features "mind". Both also
   hold the edges where the visible image has them, and the critic weighs a fifth: with the paper's
   weights alone the images were full of texture that no camera saw.
-- ``single-modality`` and ``registration``: MRRN by the known displacement and the likeness to the
-  image before it was deformed, within each modality, then half on the way from infrared to
-  pseudo-infrared and half still within one, with other grey levels.
+- ``single-modality``, ``bridge`` and ``registration``: MRRN by the known displacement and the
+  likeness to the image before it was deformed: within each modality, then anywhere between infrared
+  and pseudo-infrared, then close to that and, half of the time, within one modality with other grey
+  levels. With less than these three steps it learns to stay.
 - ``joint``: all three by Eq. 20, MRRN's part as before.
 
 Each leaves ``RUN/NAME`` as in `benchmarks.embedded_weights`. The last is the result, and
@@ -51,7 +52,7 @@ _REGISTRATION = MrrnRecipe(
     aligned=True,
     features="pixels",
     crops=_MATCHING,
-    training=TrainConfig(steps=2500, batch=8, lr=3e-3, clip=10.0),
+    training=TrainConfig(steps=2000, batch=8, lr=3e-3, clip=10.0),
 )
 _FUSION = replace(
     _PAPER["fusion"],
@@ -74,7 +75,13 @@ RECIPES: dict[str, Recipe] = {
         augmentation=Photometric(),
         training=replace(_REGISTRATION.training, steps=1200),
     ),
-    "registration": replace(_REGISTRATION, single_modality=0.5, bridge=(0.4, 1.0)),
+    "bridge": replace(_REGISTRATION, bridge=(0.0, 1.0), augmentation=Photometric()),
+    "registration": replace(
+        _REGISTRATION,
+        single_modality=0.5,
+        bridge=(0.7, 1.0),
+        training=replace(_REGISTRATION.training, steps=1500, lr=2e-3),
+    ),
     "joint": JointRecipe(
         cpstn=_TRANSLATION,
         mrrn=_REGISTRATION,

@@ -9,10 +9,11 @@ compare, beyond it they do not.
   model, within each modality, by the known displacement (0 to 5 px on average) and, but for the
   matcher, by the similarity to the image before it was deformed. From scratch, the paper's three
   learn nothing across modalities in a training of this length.
-- registration: the same, started from there, across modalities: with the visible luma as the fixed
-  image, and with the pseudo-infrared image of the embedded CPSTN. The paper's three are led there:
-  half of what they see is still of one camera, with other grey levels, and half is registered to
-  a mean of the infrared image and of that one.
+- bridge: the paper's three, started from there, with a fixed image anywhere between the infrared
+  one and that of "registration". In one step they would learn to stay.
+- registration: started from there, across modalities: with the visible luma as the fixed image, and
+  with the pseudo-infrared image of the embedded CPSTN. Of what the paper's three see half is still
+  of one camera, with other grey levels, and half is close to that image.
 - difn: the embedded DIFN's size with another interaction, or without one term of its loss.
 - cpstn: the embedded CPSTN's loss without one of its terms.
 - mrrn: the paper's MRRN, trained on without one term of its loss.
@@ -132,7 +133,7 @@ def _each_without(weights: object, terms: Iterable[str]) -> dict[str, object]:
 DIFN_TERMS = tuple(term.name for term in fields(DifnLossWeights))
 CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
 ALIKE = MrrnLossWeights(distance=0.2, match=0.0, similarity=100.0, smooth=0.5)
-ACROSS: dict[str, Any] = {"single_modality": 0.5, "bridge": (0.4, 1.0)}
+ACROSS: dict[str, Any] = {"single_modality": 0.5, "bridge": (0.7, 1.0)}
 MATCHER = MatcherConfig(in_channels=1)
 PAPERS: dict[str, Callable[[], nn.Module]] = {
     "VoxelMorph": VoxelMorph,
@@ -160,13 +161,27 @@ VARIANTS["single-modality/Matcher"] = _mrrn(
 )
 for suffix in ("", " + CPSTN"):
     VARIANTS |= {
-        f"registration/{name}{suffix}": _mrrn(
+        f"bridge/{name}{suffix}": _mrrn(
             build,
             ALIKE,
-            steps=2500,
+            steps=2000,
             lr=3e-3,
             pseudo=bool(suffix),
             start=f"single-modality/{name}",
+            aligned=True,
+            bridge=(0.0, 1.0),
+            augmentation=_SAME,
+        )
+        for name, build in PAPERS.items()
+    }
+    VARIANTS |= {
+        f"registration/{name}{suffix}": _mrrn(
+            build,
+            ALIKE,
+            steps=1500,
+            lr=2e-3,
+            pseudo=bool(suffix),
+            start=f"bridge/{name}{suffix}",
             aligned=True,
             **ACROSS,
         )

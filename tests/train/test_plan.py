@@ -39,7 +39,7 @@ def short(whole):
     ("whole", "networks"),
     [
         (embedded_weights.PLAN, ("difn", "cpstn", "mrrn", "mrrn", "mrrn")),
-        (paper_weights.PLAN, ("difn", "cpstn", "cpstn", "mrrn", "mrrn", "all")),
+        (paper_weights.PLAN, ("difn", "cpstn", "cpstn", "mrrn", "mrrn", "mrrn", "all")),
     ],
     ids=["embedded", "paper"],
 )
