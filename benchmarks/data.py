@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -144,10 +145,16 @@ def table_block(page: str, name: str) -> str:
 
 def _replaced(block: str, written: list[str]) -> list[str]:
     """Returns the rows of a table that was there, those that have been written in their places."""
-    new = {row.split("|")[1]: row for row in written[1:]}
+    new = {_names(row): row for row in written[1:]}
     old = [line for line in block.splitlines() if line.startswith("| ")][2:]
-    kept = [new.pop(row.split("|")[1], row) for row in old]
+    kept = [new.pop(_names(row), row) for row in old]
     return [written[0], *kept, *new.values()]
+
+
+def _names(row: str) -> tuple[str, ...]:
+    """Returns what a row is called: its cells before the first number."""
+    cells = (cell.strip() for cell in row.split("|")[1:])
+    return tuple(takewhile(lambda cell: not cell[:1].isdigit(), cells))
 
 
 def with_table(page: str, name: str, table: str) -> str:

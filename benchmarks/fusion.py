@@ -170,19 +170,25 @@ def aligned_rows(
 
 
 def misaligned_rows(
-    case: str, model: Umfuse, method: str, limit: int | None, results: dict[str, Path]
+    case: str,
+    model: Umfuse,
+    method: str,
+    fuser: str,
+    limit: int | None,
+    results: dict[str, Path],
 ) -> Iterator[tuple[object, ...]]:
     """Yields a line for every way to align and fuse."""
     samples = raw_on_visible() if case == "raw-test" else registration.cases()[case]()
     every = methods.fusers(model)
-    fusers = {name: every[name] for name in FUSERS_AFTER}
+    fusers = {name: every[name] for name in FUSERS_AFTER if fuser in name}
     aligners = registration.chosen(model, method)
     table = after(data.progress(case, samples, limit), aligners, fusers, results)
-    for (alignment, fuser), values in table.items():
-        aligned = table.get((ALIGNED, fuser))
+    for names, values in table.items():
+        alignment, fusion = names
+        aligned = table.get((ALIGNED, fusion))
         share = "" if aligned is None or alignment == ALIGNED else kept(values, aligned)
-        line = (alignment, fuser, *values.tolist(), share)
-        yield (*line, PAPER[case].get((alignment, fuser), "")) if case in PAPER else line
+        line = (*names, *values.tolist(), share)
+        yield (*line, PAPER[case].get(names, "")) if case in PAPER else line
 
 
 def main() -> None:
@@ -192,6 +198,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="pairs a set, for a quick look")
     parser.add_argument("--only", default="", help="cases that hold this text, such as fusion-")
     parser.add_argument("--method", default="", help="alignments that hold this text")
+    parser.add_argument("--fuser", default="", help="fusions after them that hold this text")
     parser.add_argument(
         "--results", type=registration.named, action="append", default=[], metavar="NAME=FOLDER"
     )
@@ -216,8 +223,9 @@ def main() -> None:
             print(case)
             head = ("aligned by", "fused by", *SHORT, "kept")
             head += ("paper: CC / VIF / SSIM",) if name in PAPER else ()
-            rows = misaligned_rows(name, model, arguments.method, arguments.limit, results(case))
-            data.report(arguments, case, head, rows)
+            chosen = (arguments.method, arguments.fuser)
+            rows = misaligned_rows(name, model, *chosen, arguments.limit, results(case))
+            data.report(arguments, case, head, rows, some=any(chosen))
 
 
 if __name__ == "__main__":

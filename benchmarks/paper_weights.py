@@ -43,7 +43,7 @@ _TRANSLATION = replace(
     features="mind",
     crops=replace(_SHAPES, size=(128, 128)),
     training=TrainConfig(
-        steps=300, batch=1, lr=2e-4, final_lr=0.05, betas=(0.5, 0.99), clip=10.0, ema=0.995
+        steps=100, batch=1, lr=2e-4, final_lr=0.05, betas=(0.5, 0.99), clip=10.0, ema=0.995
     ),
 )
 _REGISTRATION = MrrnRecipe(
@@ -52,12 +52,12 @@ _REGISTRATION = MrrnRecipe(
     aligned=True,
     features="pixels",
     crops=_MATCHING,
-    training=TrainConfig(steps=2000, batch=8, lr=3e-3, clip=10.0),
+    training=TrainConfig(steps=1200, batch=8, lr=3e-3, clip=10.0),
 )
 _FUSION = replace(
     _PAPER["fusion"],
     crops=replace(_MATCHING, size=(128, 128)),
-    training=TrainConfig(steps=1000, batch=4, lr=1e-3),
+    training=TrainConfig(steps=500, batch=4, lr=1e-3),
 )
 RECIPES: dict[str, Recipe] = {
     "fusion": _FUSION,
@@ -73,21 +73,20 @@ RECIPES: dict[str, Recipe] = {
         _REGISTRATION,
         single_modality=1.0,
         augmentation=Photometric(),
-        training=replace(_REGISTRATION.training, steps=1200),
     ),
     "bridge": replace(_REGISTRATION, bridge=(0.0, 1.0), augmentation=Photometric()),
     "registration": replace(
         _REGISTRATION,
         single_modality=0.5,
         bridge=(0.7, 1.0),
-        training=replace(_REGISTRATION.training, steps=1500, lr=2e-3),
+        training=replace(_REGISTRATION.training, steps=1000, lr=2e-3),
     ),
     "joint": JointRecipe(
         cpstn=_TRANSLATION,
         mrrn=_REGISTRATION,
         difn=_FUSION,
         crops=_SHAPES,
-        training=TrainConfig(steps=100, batch=2, lr=1e-4, clip=10.0, ema=0.98),
+        training=TrainConfig(steps=30, batch=2, lr=1e-4, clip=10.0, ema=0.98),
     ),
 }
 PLAN = Plan(model=recipes.MODELS["paper"], recipes=RECIPES, sets=("roadscene",))

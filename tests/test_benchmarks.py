@@ -265,6 +265,17 @@ def test_rows_of_one_method_leave_those_of_others(tmp_path):
     assert "| a |" not in page.read_text()
 
 
+def test_rows_are_told_apart_by_all_their_names(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- t -->\n\n| a | b | px |\n| --- | --- | --- |\n| x | y | 1 |\n\n<!-- end -->\n"
+    )
+    arguments = argparse.Namespace(page=page)
+    data.report(arguments, "t", ("a", "b", "px"), [("x", "z", 3), ("x", "y", 2)], some=True)
+    rows = [line for line in page.read_text().splitlines() if line.startswith("|")]
+    assert rows[2:] == ["| x | y | 2 |", "| x | z | 3 |"]
+
+
 # ---- mutants -------------------------------------------------------------------------------------
 
 CODE = '''"""A file."""
