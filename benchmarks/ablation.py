@@ -6,6 +6,8 @@ after MRRN, after MRRN with CPSTN) are among those of `benchmarks.fusion`.
 - ``fixed-image``: what networks that register infrared on infrared do if the fixed image is the
   luma, the pseudo-infrared image, or the infrared image itself: how far CPSTN makes one modality of
   two. Protocol ``paper`` at 256x256, median end-point error in pixels.
+- ``likeness``: what MRRN does, trained across modalities, if the fixed image is a mean of the
+  infrared image itself and the pseudo-infrared one, by the weight of the second.
 - ``interaction`` and ``difn-loss``: DIFN with another interaction module, and without one term of
   its loss, on aligned pairs.
 - ``mrrn-loss``: MRRN's training without one of its terms, protocol ``paper``.
@@ -28,6 +30,7 @@ from umfuse import metrics, search
 from umfuse.pipeline import Umfuse, luma
 
 Row = tuple[object, ...]
+WEIGHTS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the pseudo-infrared image
 
 
 def fixed_images(model: Umfuse, limit: int | None) -> Iterator[Row]:
@@ -46,6 +49,33 @@ def fixed_images(model: Umfuse, limit: int | None) -> Iterator[Row]:
                 errors.append([sample.error(coordinates) for coordinates in found])
             medians = torch.tensor(errors).median(0).values.tolist()
             yield "" if i else case, name, *medians
+
+
+def likenesses(limit: int | None) -> Iterator[Row]:
+    """Yields a line for every case and network that was trained with CPSTN across modalities."""
+    model = umfuse.load(device="cpu", cpstn=True)
+    networks = {"paper's system": (methods.paper().mrrn, methods.paper().cpstn)}
+    for name, network in train.trained("registration/MRRN + CPSTN"):
+        networks[f"MRRN + CPSTN{name}"] = (network, model.cpstn)
+    for case in ("paper-roadscene-256", "paper-tno-256"):
+        for i, (name, (network, cpstn)) in enumerate(networks.items()):
+            errors: list[list[float]] = []
+            for sample in data.progress(f"{case} {name}", registration.cases()[case](), limit):
+                pair = (sample.infrared, sample.visible)
+                found = [methods.by_transform(methods.plain)(*pair)]
+                for weight in WEIGHTS:
+                    render = partial(_between, sample.reference, cpstn, weight)
+                    found.append(methods.by_network(network, render)(*pair))
+                errors.append([sample.error(coordinates) for coordinates in found])
+            medians = torch.tensor(errors).median(0).values.tolist()
+            yield "" if i else case, name, *medians
+
+
+def _between(
+    reference: torch.Tensor, cpstn: torch.nn.Module, weight: float, visible: torch.Tensor
+) -> torch.Tensor:
+    """Takes the place of a CPSTN that knows a part of the answer."""
+    return torch.lerp(reference, cpstn(visible).float(), weight)
 
 
 def _itself(reference: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
@@ -125,6 +155,7 @@ def main() -> None:
     images = ("case", "network", "input", "luma", "pseudo-infrared", "infrared itself")
     tables = {
         "fixed-image": (images, fixed_images(model, limit)),
+        "likeness": (("case", "network", "input", *map(str, WEIGHTS)), likenesses(limit)),
         "interaction": (fused, fusions(model, interactions, limit)),
         "difn-loss": (fused, fusions(model, losses, limit)),
         "mrrn-loss": (("case", *registration.head("")), registrations(limit)),

@@ -3,7 +3,8 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from benchmarks import embedded_weights, paper_weights, plan
+import torch
+from benchmarks import embedded_weights, methods, paper_weights, plan
 
 import umfuse
 from umfuse.networks import CpstnConfig
@@ -89,3 +90,20 @@ def test_weights_are_halved(tmp_path):
         for name in ("half", "run")
     ]
     assert sizes[0] < 0.6 * sizes[1]
+
+
+def test_the_weights_of_the_papers_system_are_of_its_sizes():
+    model = umfuse.load(methods.PAPER, device="cpu", cpstn=True)
+    assert model.config == paper_weights.PLAN.model
+    assert model.license == "MIT"
+    sizes = {
+        name: sum(p.numel() for p in network.parameters())
+        for name, network in model.named_children()
+    }
+    assert sizes == {"cpstn": 11_371_905, "mrrn": 170_904, "difn": 629_253}
+    moving = torch.rand(1, 1, 12, 16, generator=torch.Generator().manual_seed(0))
+    moving = torch.nn.functional.interpolate(moving, (128, 160), mode="bicubic").clamp(0, 1)
+    shifted = moving.roll(3, -1)
+    with torch.inference_mode():
+        found = model.mrrn(moving, shifted).displacement[:, 0, 16:-16, 16:-16]
+    assert 1 < found.median() < 5
