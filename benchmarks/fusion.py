@@ -205,7 +205,7 @@ def main() -> None:
     data.page_option(parser)
     arguments = parser.parse_args()
     data.root()
-    model = umfuse.load(arguments.weights, device="cpu")
+    model = umfuse.load(arguments.weights, device="cpu", cpstn=True)
 
     def results(case: str) -> dict[str, Path]:
         folders = {name: folder / case for name, folder in arguments.results}

@@ -259,7 +259,7 @@ def main() -> None:
     arguments = parser.parse_args()
     data.root()
     method = arguments.method or ("misaligned input" if arguments.matcher else "")
-    aligners = chosen(umfuse.load(arguments.weights, device="cpu"), method)
+    aligners = chosen(umfuse.load(arguments.weights, device="cpu", cpstn=True), method)
     aligners |= {name: methods.by_transform(find) for name, find in arguments.matcher}
     for case, samples in cases().items():
         if arguments.only in case:

@@ -216,6 +216,21 @@ def test_a_variant_is_trained_once_and_joins_the_tables(scene, tmp_path):
     assert set(table) == {"tno", "roadscene", "msrs_gray"}
 
 
+@pytest.mark.slow
+def test_the_papers_registration_joins_the_tables(scene, tmp_path):
+    data, _ = scene
+    train = data / "train" / "roadscene"
+    for kind in ("ir", "vis"):
+        source = data / "test" / "roadscene" / kind / "one.png"
+        write(train / kind / "one.png", np.asarray(Image.open(source)))
+    name = "registration/MRRN + CPSTN"
+    done = run(data, tmp_path, "benchmarks.train", "--only", name, "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    options = ("--only", "paper-roadscene", "--method", "MRRN + CPSTN")
+    table = rows(data, tmp_path, "benchmarks.registration", *options)
+    assert set(table) == {"misaligned input", "MRRN + CPSTN"}
+
+
 def test_perceptual_features_know_the_right_place(scene, tmp_path):
     for name in ("roadscene", "m3svd", "msrs_gray"):
         write(tmp_path / "train" / name / "ir" / "one.png", eight_bit(scene[1].aligned_infrared))
