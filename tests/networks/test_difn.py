@@ -129,8 +129,9 @@ def test_gradients_reach_every_parameter(config, interaction):
         assert parameter.grad.abs().sum() > 0, name
 
 
-def test_blend_is_float32_under_autocast():
-    network, images = shaken(SMALL), torch.rand(2, 1, 1, 16, 16)
+@pytest.mark.parametrize("kind", ["blend", "tanh"])
+def test_the_image_is_float32_under_autocast(kind):
+    network, images = shaken(CONFIGS[kind]), torch.rand(2, 1, 1, 16, 16)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         fused = network(*images.unbind())
     assert fused.dtype == torch.float32

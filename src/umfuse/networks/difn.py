@@ -177,10 +177,10 @@ class Difn(nn.Module):
         return self.infrared(infrared), self.visible(visible)
 
     def _output(self, raw: Tensor, infrared: Tensor, visible: Tensor) -> Tensor:
-        if self.config.output == "tanh":
-            return raw.tanh()
         exact = torch.promote_types(visible.dtype, torch.float32)
         raw = raw.to(exact)
+        if self.config.output == "tanh":
+            return raw.tanh()
         choice, correction = raw[:, :1].sigmoid(), raw[:, 1:].tanh()
         mean = torch.lerp(visible.to(exact), infrared.to(exact), choice)
         # Up to 1 on one side, down to 0 on the other: no value can leave the range of an image.
