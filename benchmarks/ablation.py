@@ -63,23 +63,18 @@ def likenesses(limit: int | None) -> Iterator[Row]:
             for sample in data.progress(f"{case} {name}", registration.cases()[case](), limit):
                 pair = (sample.infrared, sample.visible)
                 found = [methods.by_transform(methods.plain)(*pair)]
+                with torch.inference_mode():
+                    pseudo = cpstn(sample.visible.expand(-1, 3, -1, -1)).float()
                 for weight in WEIGHTS:
-                    render = partial(_between, sample.reference, cpstn, weight)
-                    found.append(methods.by_network(network, render)(*pair))
+                    fixed = torch.lerp(sample.reference, pseudo, weight)
+                    found.append(methods.by_network(network, partial(_itself, fixed))(*pair))
                 errors.append([sample.error(coordinates) for coordinates in found])
             medians = torch.tensor(errors).median(0).values.tolist()
             yield "" if i else case, name, *medians
 
 
-def _between(
-    reference: torch.Tensor, cpstn: torch.nn.Module, weight: float, visible: torch.Tensor
-) -> torch.Tensor:
-    """Takes the place of a CPSTN that knows a part of the answer."""
-    return torch.lerp(reference, cpstn(visible).float(), weight)
-
-
 def _itself(reference: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Takes the place of a CPSTN that knows the answer."""
+    """Takes the place of a CPSTN that knows the answer, or a part of it."""
     del visible
     return reference
 
