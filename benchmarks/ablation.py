@@ -19,7 +19,7 @@ after MRRN, after MRRN with CPSTN) are among those of `benchmarks.fusion`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -30,44 +30,50 @@ from umfuse import metrics, search
 from umfuse.pipeline import Umfuse, luma
 
 Row = tuple[object, ...]
+Render = Callable[[torch.Tensor], torch.Tensor]
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)  # of the pseudo-infrared image
 
 
 def fixed_images(model: Umfuse, limit: int | None) -> Iterator[Row]:
     """Yields a line for every case and network trained in one modality."""
+
+    def renders(sample: registration.Sample) -> list[Render]:
+        return [luma, model.cpstn, partial(_itself, sample.reference)]
+
+    networks = dict(train.trained("single-modality/"))
+    yield from _by_fixed_image(
+        {name: (network, renders) for name, network in networks.items()}, limit
+    )
+
+
+def likenesses(model: Umfuse, limit: int | None) -> Iterator[Row]:
+    """Yields a line for every case and MRRN that was trained with CPSTN across modalities."""
+
+    def renders(cpstn: torch.nn.Module, sample: registration.Sample) -> list[Render]:
+        with torch.inference_mode():
+            pseudo = cpstn(sample.visible.expand(-1, 3, -1, -1)).float()
+        means = (torch.lerp(sample.reference, pseudo, weight) for weight in WEIGHTS)
+        return [partial(_itself, fixed) for fixed in means]
+
+    networks = {"paper's system": (methods.paper().mrrn, partial(renders, methods.paper().cpstn))}
+    trained = dict(train.trained("registration/"))
+    if (name := "MRRN + CPSTN") in trained:
+        networks[name] = (trained[name], partial(renders, model.cpstn))
+    yield from _by_fixed_image(networks, limit)
+
+
+def _by_fixed_image(
+    networks: dict[str, tuple[torch.nn.Module, Callable[[registration.Sample], list[Render]]]],
+    limit: int | None,
+) -> Iterator[Row]:
+    """Yields of every case and network the median error of the input and by each fixed image."""
     for case in ("paper-roadscene-256", "paper-tno-256"):
-        for i, (name, network) in enumerate(train.trained("single-modality/")):
+        for i, (name, (network, renders)) in enumerate(networks.items()):
             errors: list[list[float]] = []
             for sample in data.progress(f"{case} {name}", registration.cases()[case](), limit):
-                aligners = [
-                    methods.by_transform(methods.plain),
-                    methods.by_network(network, luma),
-                    methods.by_network(network, model.cpstn),
-                    methods.by_network(network, partial(_itself, sample.reference)),
-                ]
+                aligners = [methods.by_transform(methods.plain)]
+                aligners += [methods.by_network(network, one) for one in renders(sample)]
                 found = [align(sample.infrared, sample.visible) for align in aligners]
-                errors.append([sample.error(coordinates) for coordinates in found])
-            medians = torch.tensor(errors).median(0).values.tolist()
-            yield "" if i else case, name, *medians
-
-
-def likenesses(limit: int | None) -> Iterator[Row]:
-    """Yields a line for every case and network that was trained with CPSTN across modalities."""
-    model = umfuse.load(device="cpu", cpstn=True)
-    networks = {"paper's system": (methods.paper().mrrn, methods.paper().cpstn)}
-    for name, network in train.trained("registration/MRRN + CPSTN"):
-        networks[f"MRRN + CPSTN{name}"] = (network, model.cpstn)
-    for case in ("paper-roadscene-256", "paper-tno-256"):
-        for i, (name, (network, cpstn)) in enumerate(networks.items()):
-            errors: list[list[float]] = []
-            for sample in data.progress(f"{case} {name}", registration.cases()[case](), limit):
-                pair = (sample.infrared, sample.visible)
-                found = [methods.by_transform(methods.plain)(*pair)]
-                with torch.inference_mode():
-                    pseudo = cpstn(sample.visible.expand(-1, 3, -1, -1)).float()
-                for weight in WEIGHTS:
-                    fixed = torch.lerp(sample.reference, pseudo, weight)
-                    found.append(methods.by_network(network, partial(_itself, fixed))(*pair))
                 errors.append([sample.error(coordinates) for coordinates in found])
             medians = torch.tensor(errors).median(0).values.tolist()
             yield "" if i else case, name, *medians
@@ -150,7 +156,7 @@ def main() -> None:
     images = ("case", "network", "input", "luma", "pseudo-infrared", "infrared itself")
     tables = {
         "fixed-image": (images, fixed_images(model, limit)),
-        "likeness": (("case", "network", "input", *map(str, WEIGHTS)), likenesses(limit)),
+        "likeness": (("case", "network", "input", *map(str, WEIGHTS)), likenesses(model, limit)),
         "interaction": (fused, fusions(model, interactions, limit)),
         "difn-loss": (fused, fusions(model, losses, limit)),
         "mrrn-loss": (("case", *registration.head("")), registrations(limit)),

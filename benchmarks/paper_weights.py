@@ -25,17 +25,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.plan import Plan
+from benchmarks.train import ACROSS, ALIKE, AUGMENTATION, SAME
 
 from umfuse import weights
 from umfuse.train import CropConfig, DeformConfig, TrainConfig, recipes
-from umfuse.train.augment import Photometric
 from umfuse.train.recipe import JointRecipe, MrrnRecipe, Recipe
-from umfuse.train.tasks import MrrnLossWeights
 
 _PAPER = recipes.RECIPES["paper"]
-_GREYS = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
 _SHAPES = CropConfig((144, 144), (0.5, 1.0))
-_MATCHING = replace(_SHAPES, infrared=_GREYS, visible=_GREYS)
+_MATCHING = replace(_SHAPES, infrared=AUGMENTATION, visible=AUGMENTATION)
 
 _TRANSLATION = replace(
     _PAPER["translation"],
@@ -47,7 +45,7 @@ _TRANSLATION = replace(
     ),
 )
 _REGISTRATION = MrrnRecipe(
-    weights=MrrnLossWeights(distance=0.2, match=0.0, similarity=100.0, smooth=0.5),
+    weights=ALIKE,
     deform=DeformConfig(mean=(0.0, 5.0)),
     aligned=True,
     features="pixels",
@@ -72,13 +70,12 @@ RECIPES: dict[str, Recipe] = {
     "single-modality": replace(
         _REGISTRATION,
         single_modality=1.0,
-        augmentation=Photometric(),
+        augmentation=SAME,
     ),
-    "bridge": replace(_REGISTRATION, bridge=(0.0, 1.0), augmentation=Photometric()),
+    "bridge": replace(_REGISTRATION, bridge=(0.0, 1.0), augmentation=SAME),
     "registration": replace(
         _REGISTRATION,
-        single_modality=0.5,
-        bridge=(0.7, 1.0),
+        **ACROSS,
         training=replace(_REGISTRATION.training, steps=1000, lr=2e-3),
     ),
     "joint": JointRecipe(

@@ -25,6 +25,7 @@ import argparse
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +53,8 @@ from umfuse.train.tasks import (
 
 RUNS = Path("runs/benchmarks")
 EMBEDDED = MODELS["default"]
-_SAME = Photometric()
-_AUGMENTATION = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
+SAME = Photometric()
+AUGMENTATION = Photometric(gamma=0.3, contrast=0.2, noise=0.015, blur=0.7)
 
 
 @dataclass(frozen=True)
@@ -107,13 +108,13 @@ def _mrrn(
         options = {"deform": deform, "perceptual": Pixels(), "single_modality": 0.0, "margin": 8}
         return MrrnTask(network, weights=weights, **{**options, **way})
 
-    crops = CropConfig((144, 144), (0.5, 1.0), infrared=_AUGMENTATION, visible=_AUGMENTATION)
+    crops = CropConfig((144, 144), (0.5, 1.0), infrared=AUGMENTATION, visible=AUGMENTATION)
     train = TrainConfig(steps=steps, batch=8, lr=lr, clip=10.0, log_every=100)
     return Variant(build, task, crops, train, pseudo, start)
 
 
 def _difn(build: Callable[[], nn.Module], weights: DifnLossWeights | None = None) -> Variant:
-    crops = CropConfig((128, 128), (0.6, 1.2), infrared=_AUGMENTATION, visible=_AUGMENTATION)
+    crops = CropConfig((128, 128), (0.6, 1.2), infrared=AUGMENTATION, visible=AUGMENTATION)
     training = TrainConfig(steps=300, batch=8, lr=2e-3, log_every=100)
     return Variant(build, lambda network: DifnTask(network, weights), crops, training)
 
@@ -135,66 +136,48 @@ CPSTN_TERMS = ("content", "edge", "structure", "adversarial")
 ALIKE = MrrnLossWeights(distance=0.2, match=0.0, similarity=100.0, smooth=0.5)
 ACROSS: dict[str, Any] = {"single_modality": 0.5, "bridge": (0.7, 1.0)}
 MATCHER = MatcherConfig(in_channels=1)
+_led = partial(_mrrn, weights=ALIKE, aligned=True)
 PAPERS: dict[str, Callable[[], nn.Module]] = {
     "VoxelMorph": VoxelMorph,
     "MRRN": Mrrn,
     "FlowNet+STN": FlowNet,
 }
-VARIANTS: dict[str, Variant] = {
-    f"single-modality/{name}": _mrrn(
-        build,
-        ALIKE,
-        steps=1200,
-        lr=3e-3,
-        aligned=True,
-        single_modality=1.0,
-        augmentation=_SAME,
+VARIANTS: dict[str, Variant] = {}
+for name, build in PAPERS.items():
+    VARIANTS[f"single-modality/{name}"] = _led(
+        build, steps=1200, lr=3e-3, single_modality=1.0, augmentation=SAME
     )
-    for name, build in PAPERS.items()
-}
 VARIANTS["single-modality/Matcher"] = _mrrn(
     lambda: Matcher(MATCHER),
     MrrnLossWeights(),
     steps=1200,
     single_modality=1.0,
-    augmentation=_SAME,
+    augmentation=SAME,
 )
 for suffix in ("", " + CPSTN"):
-    VARIANTS |= {
-        f"bridge/{name}{suffix}": _mrrn(
+    pseudo = bool(suffix)
+    for name, build in PAPERS.items():
+        start, bridge = f"single-modality/{name}", f"bridge/{name}{suffix}"
+        VARIANTS[bridge] = _led(
             build,
-            ALIKE,
             steps=2000,
             lr=3e-3,
-            pseudo=bool(suffix),
-            start=f"single-modality/{name}",
-            aligned=True,
+            pseudo=pseudo,
+            start=start,
             bridge=(0.0, 1.0),
-            augmentation=_SAME,
+            augmentation=SAME,
         )
-        for name, build in PAPERS.items()
-    }
-    VARIANTS |= {
-        f"registration/{name}{suffix}": _mrrn(
-            build,
-            ALIKE,
-            steps=1500,
-            lr=2e-3,
-            pseudo=bool(suffix),
-            start=f"bridge/{name}{suffix}",
-            aligned=True,
-            **ACROSS,
+        VARIANTS[f"registration/{name}{suffix}"] = _led(
+            build, steps=1500, lr=2e-3, pseudo=pseudo, start=bridge, **ACROSS
         )
-        for name, build in PAPERS.items()
-    }
     VARIANTS[f"registration/Matcher{suffix}"] = _mrrn(
         lambda: Matcher(MATCHER),
         MrrnLossWeights(),
         steps=700,
-        pseudo=bool(suffix),
+        pseudo=pseudo,
         start="single-modality/Matcher",
         single_modality=0.1,
-        augmentation=_SAME,
+        augmentation=SAME,
     )
 VARIANTS |= {
     "difn/equation": _difn(lambda: Difn(replace(EMBEDDED.difn, interaction="equation"))),

@@ -200,12 +200,16 @@ def test_fusion_after_registration_is_measured_against_the_aligned_pair(scene, t
     assert kept["aligned", "umfuse"] == ""
 
 
-def test_a_variant_is_trained_once_and_joins_the_tables(scene, tmp_path):
-    data, _ = scene
-    train = data / "train" / "roadscene"
+def trainable(data: Path) -> Path:
+    """Gives the data of the tests a train split, of the pair they have."""
     for kind in ("ir", "vis"):
-        source = data / "test" / "roadscene" / kind / "one.png"
-        write(train / kind / "one.png", np.asarray(Image.open(source)))
+        image = np.asarray(Image.open(data / "test" / "roadscene" / kind / "one.png"))
+        write(data / "train" / "roadscene" / kind / "one.png", image)
+    return data
+
+
+def test_a_variant_is_trained_once_and_joins_the_tables(scene, tmp_path):
+    data = trainable(scene[0])
     command = ("benchmarks.train", "--only", "difn/all", "--steps", "2")
     for _ in range(2):
         done = run(data, tmp_path, *command)
@@ -218,11 +222,7 @@ def test_a_variant_is_trained_once_and_joins_the_tables(scene, tmp_path):
 
 @pytest.mark.slow
 def test_the_papers_registration_joins_the_tables(scene, tmp_path):
-    data, _ = scene
-    train = data / "train" / "roadscene"
-    for kind in ("ir", "vis"):
-        source = data / "test" / "roadscene" / kind / "one.png"
-        write(train / kind / "one.png", np.asarray(Image.open(source)))
+    data = trainable(scene[0])
     name = "registration/MRRN + CPSTN"
     done = run(data, tmp_path, "benchmarks.train", "--only", name, "--steps", "2")
     assert done.returncode == 0, done.stderr
